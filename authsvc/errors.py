@@ -1,0 +1,127 @@
+"""The refusals, by name. Each carries data, none carries wire text: a dialect's table turns them into answers.
+
+`cause` is the stable word for logs. It may say more than the caller is told: `WrongCredentials` is one answer
+on the wire, whether the account is unknown or the password is wrong.
+"""
+
+from typing import ClassVar
+
+
+class Refusal(Exception):
+    """Something that was asked for and is not given. `account_id` is whom it concerned, where that is known."""
+
+    cause: ClassVar[str] = "refused"
+
+    def __init__(self, *, account_id: int | None = None) -> None:
+        super().__init__(self.cause)
+        self.account_id = account_id
+
+
+class BadParameter(Refusal):
+    """A parameter that cannot be used; `problem` says why, as the end of a sentence that starts with its name."""
+
+    cause = "bad_parameter"
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__()
+        self.name = name
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.problem}"
+
+
+class AbsentParameter(BadParameter):
+    """A parameter that is missing or empty."""
+
+    cause = "absent_parameter"
+
+
+class UnreadableBody(Refusal):
+    """A request body that is no JSON object although it says so."""
+
+    cause = "unreadable_body"
+
+
+class CrossSite(Refusal):
+    """A browser asks on behalf of another site, or ahead of its user (a prefetch)."""
+
+    cause = "cross_site"
+
+
+class WrongCredentials(Refusal):
+    """No such account, or not its password. The caller is never told which."""
+
+    cause = "wrong_password"
+
+
+class UnknownAccount(WrongCredentials):
+    """No account answers to this name, id or phone."""
+
+    cause = "unknown_account"
+
+
+class AccountDisabled(Refusal):
+    """The right password (and code) for an account that is switched off."""
+
+    cause = "account_disabled"
+
+
+class TokenRefused(Refusal):
+    """The request does not come with a live session."""
+
+    cause = "token_refused"
+
+
+class TokenMissing(TokenRefused):
+    """No token came with the request."""
+
+    cause = "token_missing"
+
+
+class TokenInvalid(TokenRefused):
+    """Not a token of ours: its form or its signature is wrong, or it is dated in the future."""
+
+    cause = "token_invalid"
+
+
+class TokenExpired(TokenRefused):
+    """The session is past its absolute lifetime or was idle for too long."""
+
+    cause = "token_expired"
+
+
+class TokenRevoked(TokenRefused):
+    """The session was ended on purpose."""
+
+    cause = "token_revoked"
+
+
+class PermissionMissing(Refusal):
+    """A live session whose role does not grant what was asked for."""
+
+    cause = "permission_missing"
+
+
+class Taken(Refusal):
+    """A name, phone or code that must be unique and is already in use; `what` says which."""
+
+    cause = "taken"
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+
+
+class UnknownRole(Refusal):
+    """No role has this code."""
+
+    cause = "unknown_role"
+
+
+class Unavailable(Refusal):
+    """The database does not answer, or its schema is not the one this code needs."""
+
+    cause = "unavailable"
+    retry_after: ClassVar[int] = 5
+    """Seconds after which trying again makes sense."""

@@ -1,0 +1,111 @@
+"""Log lines, one JSON object each, and the audit events by name.
+
+What is logged is named field by field. Nothing here takes a request, a form or a header, so that no password,
+code, token, key or query string can slip in.
+"""
+
+import json
+import logging
+import traceback
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+_logger = logging.getLogger("authsvc")
+_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+_address: ContextVar[str | None] = ContextVar("address", default=None)
+
+
+class _JsonLines(logging.Formatter):
+    """One line a record. JSON escapes line breaks, so nobody's input can forge a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "event": record.getMessage(),
+            "request_id": _request_id.get(),
+            "address": _address.get(),
+        }
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            line["error"] = _without_values(record.exc_info[1])
+        return json.dumps({name: value for name, value in line.items() if value is not None}, default=str)
+
+
+def _without_values(error: BaseException | None) -> list[str]:
+    """Where an error came from and of which types: messages may quote what a caller or a database row held."""
+    lines = []
+    while error is not None:
+        lines.append(type(error).__qualname__)
+        lines += [
+            f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
+        ]
+        error = error.__cause__ or error.__context__
+    return lines
+
+
+def configure(level: str, stream: TextIO) -> None:
+    """Send this process's log records to `stream`: ours from `level` up, the libraries' from WARNING up."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_JsonLines())
+    # Below WARNING libraries tell what they handle: SQLAlchemy, for one, each statement with its values.
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    _logger.setLevel(level)
+
+
+def bind(request_id: str | None, address: str | None) -> None:
+    """From now on, lines of this thread belong to this request."""
+    _request_id.set(request_id)
+    _address.set(address)
+
+
+def login_succeeded(account_id: int) -> None:
+    """A session was opened."""
+    _event(logging.INFO, "login.succeeded", account_id=account_id)
+
+
+def login_refused(cause: str, account_id: int | None) -> None:
+    """A login was refused; `cause` may say more than the caller was told."""
+    _event(logging.WARNING, "login.refused", cause=cause, account_id=account_id)
+
+
+def logout(account_id: int) -> None:
+    """An account ended its own session."""
+    _event(logging.INFO, "logout", account_id=account_id)
+
+
+def sessions_ended(account_id: int, cause: str, count: int) -> None:
+    """Sessions of an account ended for another reason than its own logout."""
+    if count:
+        _event(logging.INFO, "session.ended", cause=cause, account_id=account_id, count=count)
+
+
+def administered(event: str, account_id: int | None = None, **fields: object) -> None:
+    """An administrator did something, such as `account.disabled`."""
+    _event(logging.INFO, event, account_id=account_id, **fields)
+
+
+def hash_damaged(account_id: int) -> None:
+    """A stored password hash cannot be read; the login was refused."""
+    _event(logging.ERROR, "password.hash_damaged", account_id=account_id)
+
+
+def request_ended(method: str, path: str, status: int, milliseconds: float, cause: str | None) -> None:
+    """The access line. `path` comes without its query string."""
+    _event(logging.INFO, "request", method=method, path=path, status=status, ms=milliseconds, cause=cause)
+
+
+def failed(event: str) -> None:
+    """Something broke; call it while the exception is being handled."""
+    _logger.error(event, exc_info=True)  # noqa: LOG014
+
+
+def notice(event: str, level: int = logging.INFO, **fields: object) -> None:
+    """What the service does with itself: starting, migrating, warning about its settings."""
+    _event(level, event, **fields)
+
+
+def _event(level: int, event: str, **fields: object) -> None:
+    if _logger.isEnabledFor(level):
+        _logger.log(level, event, extra={"fields": fields})

@@ -1,0 +1,41 @@
+"""When a session is over, and who opened it."""
+
+from dataclasses import dataclass
+
+from authsvc.repository import Session
+
+_TOUCH_INTERVAL = 60.0
+"""Seconds between two writes of "last seen", at the least."""
+
+_USER_AGENT_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Where a request comes from."""
+
+    address: str
+    user_agent: str = ""
+
+    @classmethod
+    def of(cls, address: str, user_agent: str) -> "Client":
+        """A client whose own description is cut to size and safe to show in an administrator's terminal."""
+        return cls(address, "".join(c if c.isprintable() else "?" for c in user_agent[:_USER_AGENT_MAX]))
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """How long sessions live, in seconds; `idle_timeout` 0 for no idle limit."""
+
+    lifetime: float
+    idle_timeout: float
+
+    def refuses(self, session: Session, now: float) -> bool:
+        """Whether a session is over by itself."""
+        idle_for = now - session.last_seen_at
+        return now >= session.ends_at or bool(self.idle_timeout and idle_for >= self.idle_timeout)
+
+    def wants_touch(self, session: Session, now: float) -> bool:
+        """Whether "last seen" is due. A value in the future is: the clock was set back, and it would never idle."""
+        interval = min(_TOUCH_INTERVAL, self.idle_timeout / 4) if self.idle_timeout else _TOUCH_INTERVAL
+        return abs(now - session.last_seen_at) >= interval

@@ -1,0 +1,55 @@
+"""Session ids and the signed texts that carry them."""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from itsdangerous import BadSignature, TimestampSigner
+
+from authsvc.errors import TokenInvalid
+
+_ID_BYTES = 24
+_ID = re.compile(rb"[A-Za-z0-9_-]{32}")
+_LONGEST = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SignedId:
+    """What a well-signed token says: the SHA-256 of its session's id, and when it was signed (epoch seconds)."""
+
+    id_hash: bytes
+    signed_at: float
+
+
+class Tokens:
+    """Makes and reads session tokens.
+
+    A token is `<id>.<time>.<signature>`, signed by itsdangerous with HMAC-SHA-256 under a key derived for this one
+    purpose (the salt). Several texts are accepted for one token (the last base64 character has spare bits), so a
+    session is found by its id and never by the text.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        """Sign with the first of `keys`; verify with all of them."""
+        self._signer = TimestampSigner(
+            list(reversed(keys)), salt=b"authsvc.session", key_derivation="hmac", digest_method=hashlib.sha256
+        )
+
+    def issue(self) -> tuple[str, bytes]:
+        """Make a new session id of 192 random bits; return its token and the hash to store."""
+        session_id = secrets.token_urlsafe(_ID_BYTES).encode()
+        return self._signer.sign(session_id).decode(), hashlib.sha256(session_id).digest()
+
+    def read(self, token: str) -> SignedId:
+        """Check a token's form and signature, not its age. Raises TokenInvalid."""
+        if len(token) > _LONGEST or not token.isascii():
+            raise TokenInvalid
+        try:
+            session_id, signed_at = self._signer.unsign(token, return_timestamp=True)
+        except BadSignature:
+            raise TokenInvalid from None
+        if not _ID.fullmatch(session_id):
+            raise TokenInvalid
+        return SignedId(hashlib.sha256(session_id).digest(), signed_at.timestamp())

@@ -1,0 +1,50 @@
+"""HTTP: the two dialects and what surrounds them. Outside this package nobody speaks HTTP."""
+
+import re
+
+from flask import Flask, Response, g, request
+from flask_cors import CORS
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from authsvc import logs
+from authsvc.config import Config
+from authsvc.errors import Refusal, Unavailable
+from authsvc.web import acc_admin, api_auth, envelope, health
+from authsvc.web.incoming import TOKEN_NAME
+
+
+def init_app(app: Flask, config: Config) -> None:
+    """Register everything there is to call."""
+    envelope.init_app(app)
+    for blueprint in (api_auth.blueprint, acc_admin.blueprint, health.blueprint):
+        app.register_blueprint(blueprint)
+    # Routing errors reach only handlers of the application, whatever the path: one handler for everything.
+    app.register_error_handler(Exception, _refuse)
+    if config.cors_origins:
+        CORS(
+            app,
+            # As patterns: Flask-CORS sends `Vary: Origin` for a single origin only then.
+            origins=[re.compile(re.escape(origin) + r"\Z") for origin in config.cors_origins],
+            methods=["GET", "POST"],
+            allow_headers=[TOKEN_NAME, "content-type", "x-requested-with", "authorization"],
+            expose_headers=[TOKEN_NAME],
+            supports_credentials=True,
+            always_send=False,
+        )
+    if config.trusted_proxies:
+        # Each proxy appends to X-Forwarded-For; the scheme is said once, by the nearest.
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=config.trusted_proxies, x_proto=1, x_host=0)  # type: ignore[method-assign]
+
+
+def _refuse(error: Exception) -> Response:
+    g.cause = error.cause if isinstance(error, Refusal) else type(error).__name__
+    if isinstance(error, Unavailable) or not isinstance(error, Refusal | HTTPException):
+        logs.failed("request.failed")
+    in_acc_admin = f"{request.path}/".startswith(f"{acc_admin.blueprint.url_prefix}/")
+    response = acc_admin.refuse(error) if in_acc_admin else api_auth.refuse(error)
+    if isinstance(error, Unavailable):
+        response.headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, MethodNotAllowed):
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+    return response

@@ -1,0 +1,93 @@
+"""The `/AccAdmin` dialect, as the sa-plus console speaks it: HTTP 200, and the verdict is `code` in the body."""
+
+from datetime import datetime
+
+from flask import Blueprint, Response
+from werkzeug.exceptions import NotFound, RequestEntityTooLarge, UnsupportedMediaType
+
+from authsvc import errors
+from authsvc.identifiers import parse_key
+from authsvc.repository import Account
+from authsvc.web.envelope import answer, row_for
+from authsvc.web.incoming import TOKEN_NAME, Parameters, client, config, refuse_other_sites, service, token
+
+blueprint = Blueprint("acc_admin", __name__, url_prefix="/AccAdmin")
+
+REFUSALS: dict[type[BaseException], tuple[int, str]] = {
+    errors.AbsentParameter: (500, "请提供key与password参数"),
+    errors.BadParameter: (500, "参数错误"),
+    errors.UnreadableBody: (500, "参数错误"),
+    errors.WrongCredentials: (500, "账号或密码错误"),
+    errors.AccountDisabled: (500, "此账号已被禁用，如有疑问，请联系管理员"),
+    errors.CrossSite: (403, "跨站请求被拒绝"),
+    errors.TokenRefused: (401, "未登录，请登录后再次访问"),
+    NotFound: (404, "接口不存在"),
+    RequestEntityTooLarge: (500, "参数错误"),
+    UnsupportedMediaType: (500, "参数错误"),
+    BaseException: (500, "系统繁忙，请稍后再试"),
+}
+"""Each refusal's code and message."""
+
+
+def refuse(error: BaseException) -> Response:
+    """The answer to a refusal. The console breaks on any HTTP status but 200; nginx needs one to try elsewhere."""
+    code, message = row_for(error, REFUSALS)
+    return _answer(code, message, None, status=503 if isinstance(error, errors.Unavailable) else 200)
+
+
+@blueprint.route("/doLogin", methods=["GET", "POST"])
+def do_login() -> Response:
+    """Open a session for an id, a name or a phone."""
+    refuse_other_sites()
+    parameters = Parameters()
+    key, password = parameters.required("key"), parameters.required("password")
+    account, new_token = service().login(parse_key(key), password, client=client(), token=token())
+    token_info = {"tokenName": TOKEN_NAME, "tokenValue": new_token}
+    return _answer(200, "ok", {**_described(account), "tokenInfo": token_info})
+
+
+@blueprint.route("/doExit", methods=["GET", "POST"])
+def do_exit() -> Response:
+    """End the session, if there is one."""
+    refuse_other_sites()
+    try:
+        service().logout(token())
+    except errors.TokenRefused:
+        pass
+    return _answer(200, "ok", None)
+
+
+@blueprint.route("/getLoginInfo", methods=["GET", "POST"])
+def get_login_info() -> Response:
+    """Tell whose session this is, and what the console needs to draw itself."""
+    return _answer(200, "ok", _described(service().whoami(token())))
+
+
+def _answer(code: int, message: str, data: object, status: int = 200) -> Response:
+    return answer({"code": code, "msg": message, "data": data}, status)
+
+
+def _described(account: Account) -> dict[str, object]:
+    return {
+        "admin": {
+            "id": account.id,
+            "name": account.name,
+            "avatar": account.avatar,
+            "password": "********",
+            "phone": account.phone,
+            "roleId": account.role_id,
+            "status": 2 if account.disabled else 1,
+            "createByAid": -1 if account.created_by is None else account.created_by,
+            "createTime": _local_time(account.created_at),
+            "loginTime": _local_time(account.login_at),
+            "loginIp": account.login_address,
+            "loginCount": account.login_count,
+            "roleName": account.role_name,
+        },
+        "appCfg": account.appcfg,
+        "perList": account.permissions,
+    }
+
+
+def _local_time(at: float | None) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at, config().timezone).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,112 @@
+"""The `/api/auth` dialect, as the OpenBMCLAPI dashboard speaks it: the HTTP status is the verdict."""
+
+from http import HTTPStatus
+from urllib.parse import quote
+
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.http import HTTP_STATUS_CODES
+
+from authsvc import errors
+from authsvc.identifiers import by_name
+from authsvc.repository import Account
+from authsvc.web.envelope import answer, row_for
+from authsvc.web.incoming import TOKEN_NAME, Parameters, client, refuse_other_sites, service, token
+
+blueprint = Blueprint("api_auth", __name__, url_prefix="/api/auth")
+
+REFUSALS: dict[type[BaseException], tuple[int, str]] = {
+    errors.BadParameter: (400, "Parameter {}."),
+    errors.UnreadableBody: (400, "Body is not a JSON object."),
+    errors.WrongCredentials: (403, "Wrong username or password."),
+    errors.AccountDisabled: (403, "Account is disabled."),
+    errors.CrossSite: (403, "Request comes from another site."),
+    errors.PermissionMissing: (403, "Permission is missing."),
+    errors.TokenMissing: (403, "Token is missing."),
+    errors.TokenInvalid: (403, "Token is invalid."),
+    errors.TokenExpired: (403, "Token is expires."),
+    errors.TokenRevoked: (403, "Token is revoked."),
+    errors.Unavailable: (503, "Service is unavailable."),
+    BadRequest: (400, "Request cannot be read."),
+    NotFound: (404, "Path is unknown."),
+    MethodNotAllowed: (405, "Method is not allowed."),
+    RequestEntityTooLarge: (413, "Body is longer than 16 KiB."),
+    UnsupportedMediaType: (415, "Body is neither a form nor JSON."),
+    BaseException: (500, "Something went wrong."),
+}
+"""Each refusal's status and reason; `{}` stands for what the refusal says of itself."""
+
+
+def refuse(error: BaseException, status: int | None = None) -> Response:
+    """The answer to a refusal; `status` where an endpoint departs from the table."""
+    listed, reason = row_for(error, REFUSALS)
+    code = status or listed
+    return answer({"code": code, "msg": HTTP_STATUS_CODES[code], "data": {"reason": reason.format(error)}}, code)
+
+
+@blueprint.route("/login", methods=["GET", "POST"])
+def login() -> Response:
+    """Open a session; or, with a token and neither name nor password, tell whose it is."""
+    refuse_other_sites()
+    parameters, presented = Parameters(), token()
+    if presented and "username" not in parameters and "password" not in parameters:
+        return answer(_described(service().whoami(presented)))
+    username, password = parameters.required("username"), parameters.required("password")
+    account, new_token = service().login(by_name(username), password, client=client(), token=presented)
+    response = answer(_described(account))
+    response.headers[TOKEN_NAME] = new_token
+    response.set_cookie(TOKEN_NAME, new_token, httponly=True, samesite="Lax", secure=request.is_secure)
+    return response
+
+
+@blueprint.route("/logout", methods=["GET", "POST"])
+def logout() -> Response:
+    """End the session; without a token there is nothing to end."""
+    refuse_other_sites()
+    try:
+        service().logout(token())
+        response = answer({"code": 200})
+    except errors.TokenMissing:
+        response = answer({"code": 200})
+    except errors.TokenRefused as refusal:
+        response = refuse(refusal)
+    response.delete_cookie(TOKEN_NAME, httponly=True, samesite="Lax", secure=request.is_secure)
+    return response
+
+
+@blueprint.route("/verify", methods=["GET", "HEAD"])
+def verify() -> Response:
+    """Tell an internal service, or nginx's auth_request, whose session this is and whether it may."""
+    parameters = Parameters()
+    permission = parameters.required("permission") if "permission" in parameters else None
+    try:
+        account = service().whoami(token())
+    except errors.TokenRefused as refusal:
+        response = refuse(refusal, HTTPStatus.UNAUTHORIZED)
+        response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+    if permission is not None and permission not in account.permissions:
+        raise errors.PermissionMissing(account_id=account.id)
+    response = answer(_described(account))
+    for name, value in (("Id", str(account.id)), ("User", account.name), ("Role", account.role_code)):
+        response.headers[f"Remote-{name}"] = _header_text(value)
+    return response
+
+
+def _described(account: Account) -> dict[str, object]:
+    return {
+        "code": 200,
+        "data": {
+            "id": account.id,
+            "username": account.name,
+            "disabled": account.disabled,
+            "role": account.role_code,
+            "permission": account.permission,
+            "otp": False,
+        },
+    }
+
+
+def _header_text(value: str) -> str:
+    # "%" is encoded too: or else two accounts, one of them named like the encoding of the other, would look alike.
+    return quote(value, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")

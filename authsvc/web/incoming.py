@@ -1,0 +1,146 @@
+"""What a request carries: parameters, token, client and site. Nothing of it is trusted further than it says."""
+
+import ipaddress
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
+from urllib.parse import parse_qsl
+
+from flask import current_app, request
+from werkzeug.exceptions import UnsupportedMediaType
+
+from authsvc.config import Config
+from authsvc.errors import AbsentParameter, BadParameter, CrossSite, UnreadableBody
+from authsvc.identifiers import is_text
+from authsvc.service import Service
+from authsvc.sessions import Client
+
+TOKEN_NAME = "satoken"  # noqa: S105
+"""The name of the token in headers, cookies and bodies."""
+
+PARAMETER_MAX = 256
+"""Characters in a parameter."""
+
+
+def service() -> Service:
+    """The one service of the application that handles this request."""
+    return cast(Service, current_app.extensions["authsvc"])
+
+
+def config() -> Config:
+    """The settings of the application that handles this request."""
+    return cast(Config, current_app.config["AUTHSVC"])
+
+
+def token() -> str | None:
+    """The token: of the header, the Bearer scheme (RFC 6750) and the cookie the first that is there decides."""
+    if value := request.headers.get(TOKEN_NAME, "").strip():
+        return value
+    scheme, _, credentials = request.headers.get("Authorization", "").strip().partition(" ")
+    if scheme.lower() == "bearer" and (value := credentials.strip()):
+        return value
+    return request.cookies.get(TOKEN_NAME) or None
+
+
+def client() -> Client:
+    """Where the request comes from: the peer, or the address that the last trusted proxy saw."""
+    return Client.of(address(), request.headers.get("User-Agent", ""))
+
+
+def address() -> str:
+    """The client's address in its canonical form; `::ffff:a.b.c.d` is `a.b.c.d`."""
+    # ProxyFix, where proxies are trusted, takes whatever the header says: what is no address falls back to the peer.
+    peer = request.environ.get("werkzeug.proxy_fix.orig", {}).get("REMOTE_ADDR")
+    for candidate in (request.remote_addr, peer):
+        try:
+            parsed = ipaddress.ip_address(candidate or "")
+        except ValueError:
+            continue
+        return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+    return "unknown"
+
+
+def refuse_other_sites() -> None:
+    """Raise CrossSite where a browser asks on behalf of a site that is not listed, or before its user does.
+
+    Fetch Metadata (W3C): older browsers and other clients do not send these headers and are let through; the cookie's
+    SameSite covers the former.
+    """
+    if "prefetch" in request.headers.get("Sec-Purpose", "").lower():
+        raise CrossSite
+    other_site = request.headers.get("Sec-Fetch-Site", "").strip().lower() == "cross-site"
+    if other_site and request.headers.get("Origin", "").lower() not in config().cors_origins:
+        raise CrossSite
+
+
+class Parameters:
+    """The parameters of one request, from its query and its body alike. Unknown ones are never looked at."""
+
+    def __init__(self) -> None:
+        """Raises UnreadableBody, and UnsupportedMediaType for a body that is neither a form nor JSON."""
+        self._sent: dict[str, list[Any]] = {}
+        for name, value in (*_urlencoded(request.query_string), *_body()):
+            self._sent.setdefault(name, []).append(value)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._sent
+
+    def required(self, name: str) -> str:
+        """The text of a parameter. Raises AbsentParameter where it is missing or empty, BadParameter."""
+        value = self.optional(name)
+        if value is None:
+            raise AbsentParameter(name, "is empty" if name in self else "is missing")
+        return value
+
+    def optional(self, name: str) -> str | None:
+        """The text of a parameter, None where it is missing or empty. Raises BadParameter."""
+        values = self._sent.get(name, [])
+        if len(values) > 1:
+            raise BadParameter(name, "is sent more than once")
+        for value in values:
+            if not isinstance(value, str) or not is_text(value):
+                raise BadParameter(name, "is not text")
+            if len(value) > PARAMETER_MAX:
+                raise BadParameter(name, f"is longer than {PARAMETER_MAX} characters")
+            return value or None
+        return None
+
+
+def _urlencoded(text: bytes) -> list[tuple[str, str]]:
+    # Bytes that are no UTF-8 become lone surrogates, so that the parameter that holds them can be named.
+    return parse_qsl(text.decode("utf-8", "surrogateescape"), keep_blank_values=True, errors="surrogateescape")
+
+
+def _body() -> Iterable[tuple[str, Any]]:
+    body = request.get_data()
+    if not body:
+        return []
+    if request.mimetype == "application/x-www-form-urlencoded":
+        return _urlencoded(body)
+    if request.mimetype == "application/json":
+        return _json_object(body)
+    raise UnsupportedMediaType
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """The members of a JSON object in the order sent, repeated ones too."""
+
+
+def _json_object(body: bytes) -> Iterator[tuple[str, Any]]:
+    try:
+        # Numbers need no exact value here, and int() would refuse those of thousands of digits.
+        parsed = json.loads(
+            body.decode("utf-8", "surrogateescape"),
+            object_pairs_hook=_Pairs,
+            parse_int=float,
+            parse_constant=_no_constant,
+        )
+    except (ValueError, RecursionError):
+        raise UnreadableBody from None
+    if not isinstance(parsed, _Pairs):
+        raise UnreadableBody
+    return iter(parsed)
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")

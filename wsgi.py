@@ -1,0 +1,21 @@
+"""The way in: `wsgi:app` for any WSGI server, `python wsgi.py` to check, migrate, bootstrap and serve."""
+
+import sys
+
+from authsvc import create_app, logs
+from authsvc.config import ConfigError, load
+
+try:
+    settings = load()
+except ConfigError as error:
+    for problem in error.problems:
+        print(problem, file=sys.stderr)
+    raise SystemExit(2) from None
+
+logs.configure(settings.log_level, sys.stdout)
+app = create_app(settings)
+
+if __name__ == "__main__":
+    from authsvc.server import serve
+
+    serve(app)
