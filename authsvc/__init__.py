@@ -9,11 +9,14 @@ from flask_migrate import Migrate
 from authsvc import cli, config, web
 from authsvc.administration import Administration
 from authsvc.database import MIGRATIONS, db, engine_options, prepare_engine
+from authsvc.otp import Seeds
 from authsvc.passwords import Passwords
 from authsvc.repository import Database
 from authsvc.service import Service
 from authsvc.sessions import SessionLimits
 from authsvc.tokens import Tokens
+
+_THREADS_FOR_CHECKS = 32
 
 
 def create_app(
@@ -23,7 +26,8 @@ def create_app(
 ) -> Flask:
     """Build the application; no database is touched. Raises ConfigError where the environment cannot be used."""
     settings = settings or config.load()
-    passwords = passwords or Passwords()
+    # A few threads are never taken by waiting logins: session checks need them.
+    passwords = passwords or Passwords(places=max(1, settings.threads - _THREADS_FOR_CHECKS))
     app = Flask(__name__, static_folder=None)
     app.config["AUTHSVC"] = settings
     app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
@@ -33,9 +37,10 @@ def create_app(
     with app.app_context():
         prepare_engine(db.engine)
         database = Database(db.engine)
-    limits = SessionLimits(settings.session_lifetime, settings.session_idle_timeout)
-    app.extensions["authsvc"] = Service(database, passwords, Tokens(settings.secret_keys), limits, clock)
-    app.extensions["authsvc.administration"] = Administration(database, passwords, limits, clock)
+    sessions = SessionLimits(settings.session_lifetime, settings.session_idle_timeout)
+    tokens, seeds = Tokens(settings.secret_keys), Seeds(settings.secret_keys)
+    app.extensions["authsvc"] = Service(database, passwords, tokens, seeds, sessions, settings.limits, clock)
+    app.extensions["authsvc.administration"] = Administration(database, passwords, seeds, sessions, clock)
     web.init_app(app, settings)
     cli.init_app(app)
     return app

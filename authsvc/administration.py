@@ -4,19 +4,31 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-from authsvc import errors, logs, passwords
+from authsvc import errors, logs, otp, passwords
 from authsvc.identifiers import Key, check_name, check_phone, is_text
+from authsvc.otp import Seeds
 from authsvc.passwords import Passwords
 from authsvc.repository import Account, Database, Repository, Role, Session
 from authsvc.sessions import SessionLimits
+from authsvc.throttle import known_account
 
 DEFAULT_ROLE = "user"
 """The role of an account that is given none."""
 
 _ADMIN_ROLE, _ADMIN_NAME = "admin", "admin"
 _PERMISSION_MAX = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What the owner of an account needs for two-step verification. It is shown once and stored nowhere else."""
+
+    uri: str = field(repr=False)
+    seed: str = field(repr=False)
+    recovery_codes: tuple[str, ...] = field(repr=False)
 
 
 class Administration:
@@ -26,11 +38,13 @@ class Administration:
         self,
         database: Database,
         hasher: Passwords,
+        seeds: Seeds,
         limits: SessionLimits,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._hasher = hasher
+        self._seeds = seeds
         self._limits = limits
         self._clock = clock
 
@@ -149,6 +163,37 @@ class Administration:
         logs.administered(event, account.id)
         logs.sessions_ended(account.id, event, ended)
         return ended
+
+    def enable_otp(self, key: Key) -> Enrolment:
+        """Switch two-step verification on, or over to a new seed, and end the account's sessions.
+
+        In force at once. Raises UnknownAccount.
+        """
+        seed, codes = otp.new_seed(), otp.new_recovery_codes()
+        hashes = [code_hash for code in codes if (code_hash := otp.recovery_hash(code))]
+        account = self._change_otp(key, "otp.enabled", self._seeds.encrypt(seed), hashes)
+        return Enrolment(otp.uri(seed, account.name), seed, tuple(codes))
+
+    def disable_otp(self, key: Key) -> None:
+        """Switch two-step verification off and end the account's sessions. Raises UnknownAccount."""
+        self._change_otp(key, "otp.disabled", None, [])
+
+    def _change_otp(self, key: Key, event: str, seed: str | None, code_hashes: list[bytes]) -> Account:
+        with self._database.write() as rows:
+            account = _existing(rows, key)
+            rows.change_account(account.id, otp_seed=seed, otp_step=0)
+            rows.replace_recovery_codes(account.id, code_hashes)
+            ended = rows.end_sessions(account.id)
+        logs.administered(event, account.id)
+        logs.sessions_ended(account.id, event, ended)
+        return account
+
+    def unlock(self, key: Key) -> None:
+        """Forget the wrong guesses counted against an account. Raises UnknownAccount."""
+        with self._database.write() as rows:
+            account = _existing(rows, key)
+            rows.forgive_all(known_account(account.id))
+        logs.administered("account.unlocked", account.id)
 
     def sessions(self, key: Key) -> list[Session]:
         """The live sessions of an account, oldest first. Raises UnknownAccount."""

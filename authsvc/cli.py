@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import click
+import segno
 from flask import Flask, current_app
 from flask.cli import AppGroup
 
@@ -170,6 +171,37 @@ def account_enable(key: Key) -> None:
     click.echo("Enabled.")
 
 
+@account_group.command("unlock")
+@_account_key
+def account_unlock(key: Key) -> None:
+    """Forget the wrong guesses that were counted against the account."""
+    _administration().unlock(key)
+    click.echo("Unlocked.")
+
+
+@account_group.command("otp")
+@_account_key
+@_as_json
+@click.option("--off", is_flag=True, help="Switch two-step verification off.")
+def account_otp(key: Key, as_json: bool, off: bool) -> None:
+    """Switch two-step verification on with a new seed, at once, and end the account's sessions.
+
+    Shows the QR code for the authenticator app, its otpauth:// URI and ten recovery codes, each good once in place
+    of a code. They are shown only now.
+    """
+    if off:
+        _administration().disable_otp(key)
+        click.echo("Two-step verification is off; its sessions are ended.", err=as_json)
+        return
+    enrolment = _administration().enable_otp(key)
+    if as_json:
+        codes = list(enrolment.recovery_codes)
+        click.echo(json.dumps({"uri": enrolment.uri, "secret": enrolment.seed, "recovery_codes": codes}))
+        return
+    segno.make(enrolment.uri, micro=False).terminal(compact=True)
+    click.echo("\n".join([enrolment.uri, "", "Recovery codes, each good once:", *enrolment.recovery_codes]))
+
+
 @account_group.command("sessions")
 @_account_key
 @_as_json
@@ -263,7 +295,7 @@ def _account_fields(account: Account) -> dict[str, object]:
         "role": account.role_code,
         "permission": account.permission,
         "disabled": account.disabled,
-        "otp": False,
+        "otp": account.otp,
         "created": _time(account.created_at),
         "last_login": _time(account.login_at),
     }

@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError
 
 from authsvc import passwords
 from authsvc.errors import BadParameter
+from authsvc.throttle import Limit, Limits
 
 PREFIX = "AUTHSVC_"
 SECRETS = ("DATABASE_URL", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "ADMIN_PASSWORD")
@@ -28,6 +29,10 @@ DEFAULTS = {
     "SECRET_KEY_FALLBACKS": "",
     "SESSION_LIFETIME": "43200",
     "SESSION_IDLE_TIMEOUT": "3600",
+    "LIMIT_ACCOUNT_ADDRESS": "5/300",
+    "LIMIT_ADDRESS": "50/300",
+    "LIMIT_ACCOUNT": "100/86400",
+    "LIMIT_OTP": "20/86400",
     "TRUSTED_PROXIES": "0",
     "CORS_ORIGINS": "",
     "TIMEZONE": "UTC",
@@ -35,11 +40,12 @@ DEFAULTS = {
     "HOST": "127.0.0.1",
     "PORT": "8000",
     "WORKERS": "",
-    "THREADS": "64",
+    "THREADS": "256",
     "LOG_LEVEL": "INFO",
 }
 """Every setting, without its prefix, and what holds where it is absent or empty."""
 
+_LIMITED = ("ACCOUNT_ADDRESS", "ADDRESS", "ACCOUNT", "OTP")  # as in Limits
 _SECRET_KEY_MIN = 32
 _LONG_LIFETIME = 30 * 86400
 _T = TypeVar("_T")
@@ -72,6 +78,7 @@ class Config:
     session_lifetime: int
     session_idle_timeout: int
     """0: sessions end only at their lifetime."""
+    limits: Limits
     trusted_proxies: int
     cors_origins: frozenset[str]
     timezone: ZoneInfo
@@ -103,6 +110,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
     fallbacks: tuple[str, ...] = read("SECRET_KEY_FALLBACKS", _secret_keys, ())
     lifetime = read("SESSION_LIFETIME", _integer(1, 10 * 365 * 86400), 1)
     idle_timeout = read("SESSION_IDLE_TIMEOUT", _integer(0, 10 * 365 * 86400), 0)
+    limits = Limits(*(read(f"LIMIT_{kind}", _limit, Limit(1, 1)) for kind in _LIMITED))
     trusted_proxies = read("TRUSTED_PROXIES", _integer(0, 16), 0)
     cors_origins: frozenset[str] = read("CORS_ORIGINS", _origins, frozenset())
     timezone = read("TIMEZONE", _timezone, ZoneInfo("UTC"))
@@ -122,6 +130,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
         secret_keys=(key, *fallbacks),
         session_lifetime=lifetime,
         session_idle_timeout=idle_timeout,
+        limits=limits,
         trusted_proxies=trusted_proxies,
         cors_origins=cors_origins,
         timezone=timezone,
@@ -211,6 +220,14 @@ def _integer(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _limit(text: str) -> Limit:
+    count, slash, window = text.partition("/")
+    try:
+        return Limit(_integer(1, 10**6)(count), _integer(1, 366 * 86400)(window if slash else ""))
+    except ValueError:
+        raise ValueError("must be count/seconds, such as 5/300") from None
 
 
 def _workers(text: str) -> int:

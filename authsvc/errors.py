@@ -11,6 +11,8 @@ class Refusal(Exception):
     """Something that was asked for and is not given. `account_id` is whom it concerned, where that is known."""
 
     cause: ClassVar[str] = "refused"
+    retry_after: int | None = None
+    """Seconds after which trying again makes sense, if it does."""
 
     def __init__(self, *, account_id: int | None = None) -> None:
         super().__init__(self.cause)
@@ -59,6 +61,28 @@ class UnknownAccount(WrongCredentials):
     """No account answers to this name, id or phone."""
 
     cause = "unknown_account"
+
+
+class CodeRequired(Refusal):
+    """The right password for an account with two-step verification, and no one-time code."""
+
+    cause = "code_required"
+
+
+class WrongCode(Refusal):
+    """The right password and a one-time code that is wrong, used, or out of time."""
+
+    cause = "wrong_code"
+
+
+class Throttled(Refusal):
+    """Too many wrong guesses; `seconds` until the next one is looked at."""
+
+    cause = "throttled"
+
+    def __init__(self, seconds: int, *, account_id: int | None = None) -> None:
+        super().__init__(account_id=account_id)
+        self.retry_after = seconds
 
 
 class AccountDisabled(Refusal):
@@ -119,9 +143,15 @@ class UnknownRole(Refusal):
     cause = "unknown_role"
 
 
+class Busy(Refusal):
+    """More logins are waiting for their password to be hashed than can be served in time."""
+
+    cause = "busy"
+    retry_after = 10
+
+
 class Unavailable(Refusal):
     """The database does not answer, or its schema is not the one this code needs."""
 
     cause = "unavailable"
-    retry_after: ClassVar[int] = 5
-    """Seconds after which trying again makes sense."""
+    retry_after = 5

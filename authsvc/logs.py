@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+_PACKAGE = __name__.partition(".")[0]
 _logger = logging.getLogger("authsvc")
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 _address: ContextVar[str | None] = ContextVar("address", default=None)
@@ -34,13 +35,13 @@ class _JsonLines(logging.Formatter):
 
 
 def _without_values(error: BaseException | None) -> list[str]:
-    """Where an error came from and of which types: messages may quote what a caller or a database row held."""
+    """Of which types an error and its causes are, and where they were raised: no messages, which may quote values."""
     lines = []
     while error is not None:
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = [frame for frame in frames if _PACKAGE in frame.filename]
         lines.append(type(error).__qualname__)
-        lines += [
-            f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
-        ]
+        lines += [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in dict.fromkeys([*ours, *frames[-1:]])]
         error = error.__cause__ or error.__context__
     return lines
 
@@ -86,9 +87,24 @@ def administered(event: str, account_id: int | None = None, **fields: object) ->
     _event(logging.INFO, event, account_id=account_id, **fields)
 
 
-def hash_damaged(account_id: int) -> None:
-    """A stored password hash cannot be read; the login was refused."""
-    _event(logging.ERROR, "password.hash_damaged", account_id=account_id)
+def password_changed(account_id: int) -> None:
+    """An account changed its own password."""
+    _event(logging.INFO, "password.changed", account_id=account_id)
+
+
+def password_refused(cause: str, account_id: int) -> None:
+    """An account was not let to change its own password."""
+    _event(logging.WARNING, "password.refused", cause=cause, account_id=account_id)
+
+
+def damaged(what: str, account_id: int) -> None:
+    """Something stored with an account cannot be read; the login was refused."""
+    _event(logging.ERROR, "account.damaged", what=what, account_id=account_id)
+
+
+def clock_suspected(account_id: int, seconds: int) -> None:
+    """A one-time code is wrong now and would be right so many seconds away: somebody's clock is off."""
+    _event(logging.WARNING, "otp.clock_suspected", account_id=account_id, seconds_off=seconds)
 
 
 def request_ended(method: str, path: str, status: int, milliseconds: float, cause: str | None) -> None:

@@ -3,7 +3,7 @@
 from sqlalchemy import BigInteger, Double, ForeignKey, Identity, Integer, LargeBinary, MetaData, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The migration this code is written for; a test holds it equal to the head of `migrations/`."""
 
 # SQLite numbers rows by itself only in a column that is literally INTEGER.
@@ -61,6 +61,39 @@ class Account(Base):
     login_at: Mapped[float | None] = mapped_column(Double)
     login_address: Mapped[str | None] = mapped_column(Text)
     login_count: Mapped[int] = mapped_column(BigInteger)
+    otp_seed: Mapped[str | None] = mapped_column(Text)
+    otp_step: Mapped[int] = mapped_column(BigInteger, server_default="0")
+
+
+class RecoveryCode(Base):
+    """A recovery code that has not been used. Only its SHA-256 is kept."""
+
+    __tablename__ = "recovery_code"
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("account.id"), primary_key=True)
+    code_hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+
+
+class Counter(Base):
+    """Wrong guesses since the window began. `account` or `address` is empty where a counter is not about one."""
+
+    __tablename__ = "counter"
+
+    account: Mapped[str] = mapped_column(Text, primary_key=True)
+    address: Mapped[str] = mapped_column(Text, primary_key=True)
+    scope: Mapped[str] = mapped_column(Text, primary_key=True)
+    count: Mapped[int] = mapped_column(Integer)
+    ends_at: Mapped[float] = mapped_column(Double, index=True)
+
+
+class KnownAddress(Base):
+    """Where an account last opened a session from, per network."""
+
+    __tablename__ = "known_address"
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("account.id"), primary_key=True)
+    network: Mapped[str] = mapped_column(Text, primary_key=True)
+    last_login_at: Mapped[float] = mapped_column(Double, index=True)
 
 
 class Session(Base):

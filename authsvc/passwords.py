@@ -10,6 +10,7 @@ import argon2
 from werkzeug.security import check_password_hash
 
 from authsvc.errors import BadParameter
+from authsvc.hash_thread import HashThread
 from authsvc.identifiers import is_text
 
 LENGTH_MIN, LENGTH_MAX = 8, 256
@@ -23,17 +24,22 @@ class DamagedHash(Exception):
 class Passwords:
     """Hashes and matches passwords, each NFKC-normalised and otherwise exactly as typed."""
 
-    def __init__(self, hasher: argon2.PasswordHasher | None = None) -> None:
+    def __init__(self, hasher: argon2.PasswordHasher | None = None, places: int = 32) -> None:
+        """`places` is how many may wait to be hashed or matched; who finds none is refused as Busy."""
         # OWASP Password Storage Cheat Sheet: argon2id with m=19 MiB, t=2, p=1.
         self._argon2 = hasher or argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
         self._decoy = _decoy(self._argon2)
+        self._thread = HashThread(places)
 
     def hash(self, password: str) -> str:
-        """The argon2id hash to store for `password`."""
-        return self._argon2.hash(_normalised(password))
+        """The argon2id hash to store for `password`. Raises Busy."""
+        return self._thread.run(lambda: self._argon2.hash(_normalised(password)))
 
     def matches(self, stored: str, password: str) -> bool:
-        """Whether `password` is the one behind `stored`. Raises DamagedHash where that cannot be told."""
+        """Whether `password` is the one behind `stored`. Raises DamagedHash where that cannot be told, Busy."""
+        return self._thread.run(lambda: self._matches(stored, password))
+
+    def _matches(self, stored: str, password: str) -> bool:
         try:
             if stored.startswith(("scrypt:", "pbkdf2:")):
                 return check_password_hash(stored, _normalised(password))
@@ -44,7 +50,7 @@ class Passwords:
             raise DamagedHash from error
 
     def match_nobody(self, password: str) -> None:
-        """Do the work of one match for an account that is not there, so that its absence takes as long."""
+        """Do the work of one match for an account that is not there, so that its absence takes as long. Raises Busy."""
         self.matches(self._decoy, password)
 
     def is_outdated(self, stored: str) -> bool:
@@ -60,19 +66,19 @@ class Passwords:
         return stored
 
 
-def check(password: str) -> str:
-    """Return `password` if it may be a new password; raise BadParameter saying why not.
+def check(password: str, name: str = "password") -> str:
+    """Return `password` if it may be a new password; raise BadParameter for `name` saying why not.
 
     Length and a blocklist, no rules of composition (NIST SP 800-63B, section 5.1.1.2).
     """
     if not LENGTH_MIN <= len(password) <= LENGTH_MAX:
-        raise BadParameter("password", f"must have {LENGTH_MIN} to {LENGTH_MAX} characters")
+        raise BadParameter(name, f"must have {LENGTH_MIN} to {LENGTH_MAX} characters")
     # What a login would refuse as a parameter must not become a password.
     if not is_text(password):
-        raise BadParameter("password", "has control characters or is not valid Unicode")
+        raise BadParameter(name, "has control characters or is not valid Unicode")
     folded = _normalised(password).casefold()
     if folded in _common() or len(set(folded)) == 1:
-        raise BadParameter("password", "is one of the most common passwords")
+        raise BadParameter(name, "is one of the most common passwords")
     return password
 
 

@@ -1,5 +1,6 @@
 """Every query there is, and the values that queries return."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,13 +10,18 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    and_,
     bindparam,
+    case,
     column,
     delete,
     func,
     insert,
+    not_,
+    or_,
     select,
     table,
+    tuple_,
     update,
 )
 from sqlalchemy import exc as database_errors
@@ -23,13 +29,20 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from authsvc import errors, models
 from authsvc.identifiers import Key, fold
+from authsvc.throttle import Counter
 
-_account, _role, _grant = models.Account.__table__.c, models.Role.__table__.c, models.RolePermission.__table__.c
-_session, _setting = models.Session.__table__.c, models.Setting.__table__.c
+_tables = models.Base.metadata.tables
+_accounts, _roles, _grants = _tables["account"], _tables["role"], _tables["role_permission"]
+_sessions, _settings, _counters = _tables["session"], _tables["setting"], _tables["counter"]
+_known_addresses, _recovery_codes = _tables["known_address"], _tables["recovery_code"]
+_account, _role, _grant, _session = _accounts.c, _roles.c, _grants.c, _sessions.c
+_setting, _counter, _known, _recovery = _settings.c, _counters.c, _known_addresses.c, _recovery_codes.c
 
 _VERSION = table("alembic_version", column("version_num"))
 _APPCFG_NAME = "appcfg"
 _BOOTSTRAP_LOCK = 0x61757468  # "auth": any number, as long as it is always the same one.
+_CLOCK_SKEW = 60.0  # seconds
+_PATIENCE = 1.0  # seconds
 _T = TypeVar("_T")
 
 
@@ -49,6 +62,7 @@ class Account:
     login_at: float | None
     login_address: str | None
     login_count: int
+    otp: bool
     role_code: str
     role_name: str
     permissions: tuple[str, ...]
@@ -63,6 +77,10 @@ class Credentials:
 
     account_id: int
     password_hash: str
+    otp_seed: str | None
+    """Encrypted; None where two-step verification is off."""
+    known_address: bool
+    """Whether the account opened a session from the caller's network lately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +105,7 @@ class Role:
 
 
 _PERMISSIONS = (
-    select(func.aggregate_strings(_grant.code, " ")).where(_grant.role_id == _role.id).correlate(models.Role.__table__)
+    select(func.aggregate_strings(_grant.code, " ")).where(_grant.role_id == _role.id).correlate(_roles)
 ).scalar_subquery()
 _APPCFG = select(_setting.value).where(_setting.name == _APPCFG_NAME).scalar_subquery()
 
@@ -104,19 +122,20 @@ _ACCOUNT_COLUMNS: tuple[ColumnElement[Any], ...] = (
     _account.login_at,
     _account.login_address,
     _account.login_count,
+    _account.otp_seed.is_not(None),
     _role.code,
     _role.name,
     _PERMISSIONS,
     _APPCFG,
 )
-_ACCOUNTS = select(*_ACCOUNT_COLUMNS).join(models.Role.__table__, _account.role_id == _role.id)
+_ACCOUNTS = select(*_ACCOUNT_COLUMNS).join(_roles, _account.role_id == _role.id)
 _SESSION_COLUMNS = (_session.opened_at, _session.last_seen_at, _session.ends_at, _session.address, _session.user_agent)
 
 _SESSION_WITH_ACCOUNT = (
     select(*_SESSION_COLUMNS, *_ACCOUNT_COLUMNS)
-    .select_from(models.Session.__table__)
-    .join(models.Account.__table__, _session.account_id == _account.id)
-    .join(models.Role.__table__, _account.role_id == _role.id)
+    .select_from(_sessions)
+    .join(_accounts, _session.account_id == _account.id)
+    .join(_roles, _account.role_id == _role.id)
     .where(_session.id_hash == bindparam("id_hash"))
 )
 
@@ -134,6 +153,18 @@ def _points_at(key: Key) -> ColumnElement[bool]:
     return column_of[key.kind] == key.value
 
 
+def _is(counter: Counter) -> ColumnElement[bool]:
+    return and_(
+        _counter.account == counter.account, _counter.address == counter.address, _counter.scope == counter.scope
+    )
+
+
+def _is_over(counter: Counter, now: float) -> ColumnElement[bool]:
+    # Further away than a window can be: a clock was set back, or the window was made shorter. The leeway is for
+    # replicas whose clocks differ: one must not take the other's window for such a leftover and start it anew.
+    return or_(_counter.ends_at <= now, _counter.ends_at > now + counter.limit.window + _CLOCK_SKEW)
+
+
 class Database:
     """Hands out repositories: for one read, or for a transaction that writes.
 
@@ -146,18 +177,40 @@ class Database:
         self._begin = "BEGIN IMMEDIATE" if engine.dialect.name == "sqlite" else "BEGIN ISOLATION LEVEL READ COMMITTED"
 
     def read(self, query: Callable[["Repository"], _T]) -> _T:
-        """The result of `query`, which must not write. Raises Unavailable."""
-        with _outages(), self._engine.connect() as connection:
-            return query(Repository(connection))
+        """The result of `query`, each of whose statements is a transaction of its own. Raises Unavailable."""
+        with _outages():
+            connection, result = self._try(lambda connection: query(Repository(connection)))
+            connection.close()
+            return result
 
     @contextmanager
     def write(self) -> Iterator["Repository"]:
         """A transaction: committed when the block ends, rolled back when it raises. Raises Unavailable."""
-        with _outages(), self._engine.connect() as connection:
-            connection.exec_driver_sql(self._begin)
+        with _outages():
+            connection, _ = self._try(lambda connection: connection.exec_driver_sql(self._begin))
             # Where the block raises, returning the connection to the pool rolls back.
-            yield Repository(connection)
-            connection.exec_driver_sql("COMMIT")
+            with connection:
+                yield Repository(connection)
+                connection.exec_driver_sql("COMMIT")
+
+    def _try(self, first: Callable[[Connection], _T]) -> tuple[Connection, _T]:
+        """A connection on which `first` went well, and its result.
+
+        A pooled connection may have died long ago, with a restart of the server; nothing was done yet, so a fresh one
+        gets the same chance. Not where it took long to find out: the caller waits.
+        """
+        started = time.monotonic()
+        while True:
+            connection = self._engine.connect()
+            try:
+                return connection, first(connection)
+            except database_errors.DBAPIError as error:
+                connection.close()
+                if not error.connection_invalidated or time.monotonic() - started > _PATIENCE:
+                    raise
+            except BaseException:
+                connection.close()
+                raise
 
 
 @contextmanager
@@ -192,6 +245,10 @@ class Repository:
         self._connection = connection
         self._upsert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
 
+    def commit(self) -> None:
+        """Commit now, in a `write` block that is about to raise."""
+        self._connection.exec_driver_sql("COMMIT")
+
     # Accounts
 
     def account(self, key: Key) -> Account | None:
@@ -207,14 +264,19 @@ class Repository:
         """Whether there is any account."""
         return self._connection.execute(select(_account.id).limit(1)).first() is not None
 
-    def credentials(self, key: Key) -> Credentials | None:
-        """What a login for `key` is checked against."""
-        row = self._connection.execute(select(_account.id, _account.password_hash).where(_points_at(key))).one_or_none()
+    def credentials(self, key: Key, network: str, known_since: float) -> Credentials | None:
+        """What a login for `key` from `network` is checked against."""
+        known = select(_known.account_id).where(
+            _known.account_id == _account.id, _known.network == network, _known.last_login_at > known_since
+        )
+        row = self._connection.execute(
+            select(_account.id, _account.password_hash, _account.otp_seed, known.exists()).where(_points_at(key))
+        ).one_or_none()
         return Credentials(*row) if row else None
 
     def add_account(self, *, name: str, **values: Any) -> int:
         """Insert an account and return its id. Raises Taken where its name or phone is in use."""
-        statement = self._upsert(models.Account).values(name=name, name_key=fold(name), login_count=0, **values)
+        statement = self._upsert(_accounts).values(name=name, name_key=fold(name), login_count=0, **values)
         account_id = self._connection.execute(statement.on_conflict_do_nothing().returning(_account.id)).scalar()
         if account_id is None:
             raise errors.Taken("name" if self.account(Key("name", fold(name))) else "phone")
@@ -223,27 +285,100 @@ class Repository:
     def change_account(self, account_id: int, **values: Any) -> None:
         """Set columns of an account. Raises Taken where a new phone is in use."""
         try:
-            self._connection.execute(update(models.Account).where(_account.id == account_id).values(**values))
+            self._connection.execute(update(_accounts).where(_account.id == account_id).values(**values))
         except database_errors.IntegrityError:
             raise errors.Taken("phone") from None
 
-    def count_login(self, credentials: Credentials, *, at: float, address: str, password_hash: str) -> bool:
-        """Count a login and note when and whence, and store `password_hash`; take the account's row lock.
+    def change_if_unchanged(self, credentials: Credentials, **values: Any) -> bool:
+        """Set columns of an account and take its row lock.
 
-        False, and nothing done, where the account is disabled by now or its password is no longer the one that
-        was matched: hashing took a while, and somebody may have been faster.
+        False, and nothing done, where the account is disabled by now or its password or seed is no longer the one
+        that was matched: hashing took a while, and somebody may have been faster.
         """
         return self._changed(
-            update(models.Account)
+            update(_accounts)
             .where(
                 _account.id == credentials.account_id,
                 _account.password_hash == credentials.password_hash,
+                _account.otp_seed.is_not_distinct_from(credentials.otp_seed),
                 _account.disabled.is_(False),
             )
-            .values(
-                login_at=at, login_address=address, login_count=_account.login_count + 1, password_hash=password_hash
-            )
+            .values(**values)
         )
+
+    def count_login(self, credentials: Credentials, network: str, *, at: float, **values: Any) -> bool:
+        """Count a login and note when and whence, as `change_if_unchanged` does."""
+        counted = self.change_if_unchanged(credentials, login_at=at, login_count=_account.login_count + 1, **values)
+        if counted:
+            statement = self._upsert(_known_addresses).values(
+                account_id=credentials.account_id, network=network, last_login_at=at
+            )
+            self._connection.execute(
+                statement.on_conflict_do_update(index_elements=["account_id", "network"], set_={"last_login_at": at})
+            )
+        return counted
+
+    # Two-step verification
+
+    def claim_step(self, account_id: int, step: int) -> bool:
+        """Use up a time step; False where it, or a newer one, was used before."""
+        return self._changed(
+            update(_accounts).where(_account.id == account_id, _account.otp_step < step).values(otp_step=step)
+        )
+
+    def claim_recovery_code(self, account_id: int, code_hash: bytes) -> bool:
+        """Use up a recovery code; False where there is none such (any more)."""
+        return self._changed(
+            delete(_recovery_codes).where(_recovery.account_id == account_id, _recovery.code_hash == code_hash)
+        )
+
+    def replace_recovery_codes(self, account_id: int, code_hashes: list[bytes]) -> None:
+        """Forget an account's recovery codes and store these."""
+        self._connection.execute(delete(_recovery_codes).where(_recovery.account_id == account_id))
+        rows = [{"account_id": account_id, "code_hash": code_hash} for code_hash in code_hashes]
+        if rows:
+            self._connection.execute(insert(_recovery_codes), rows)
+
+    # Counters
+
+    def charge(self, counter: Counter, now: float) -> bool:
+        """Count one failure, starting a new window where the last is over; False where the counter is full."""
+        over = _is_over(counter, now)
+        window_end = now + counter.limit.window
+        statement = self._upsert(_counters).values(
+            account=counter.account, address=counter.address, scope=counter.scope, count=1, ends_at=window_end
+        )
+        return self._upserted(
+            statement.on_conflict_do_update(
+                index_elements=["account", "address", "scope"],
+                set_={
+                    "count": case((over, 1), else_=_counter.count + 1),
+                    "ends_at": case((over, window_end), else_=_counter.ends_at),
+                },
+                where=or_(over, _counter.count < counter.limit.count),
+            ).returning(_counter.count)
+        )
+
+    def full_until(self, counters: list[Counter], now: float) -> float | None:
+        """When the last of those counters that are full and stop the caller is over; None where none is."""
+        full = [
+            and_(_is(counter), _counter.count >= counter.limit.count, not_(_is_over(counter, now)))
+            for counter in counters
+            if counter.stops
+        ]
+        return self._connection.execute(select(func.max(_counter.ends_at)).where(or_(*full))).scalar()
+
+    def forgive(self, counter: Counter) -> None:
+        """Set a counter to nothing."""
+        self._connection.execute(delete(_counters).where(_is(counter)))
+
+    def forgive_all(self, account: str) -> None:
+        """Set all counters of an account to nothing."""
+        statement = select(_counter.account, _counter.address, _counter.scope).where(_counter.account == account)
+        # One by one, in the order in which they are charged: two that lock the same rows never wait for each other.
+        for account_, address, scope in sorted(self._connection.execute(statement).tuples()):
+            key = (_counter.account == account_, _counter.address == address, _counter.scope == scope)
+            self._connection.execute(delete(_counters).where(*key))
 
     # Sessions
 
@@ -260,7 +395,7 @@ class Repository:
     def add_session(self, id_hash: bytes, account_id: int, session: Session) -> None:
         """Open a session."""
         self._connection.execute(
-            insert(models.Session).values(
+            insert(_sessions).values(
                 id_hash=id_hash,
                 account_id=account_id,
                 opened_at=session.opened_at,
@@ -273,22 +408,32 @@ class Repository:
 
     def touch_session(self, id_hash: bytes, seen_at: float) -> None:
         """Note that a session is in use."""
-        self._connection.execute(update(models.Session).where(_session.id_hash == id_hash).values(last_seen_at=seen_at))
+        self._connection.execute(update(_sessions).where(_session.id_hash == id_hash).values(last_seen_at=seen_at))
 
     def end_session(self, id_hash: bytes) -> bool:
         """End one session; False where somebody else already did."""
-        return self._changed(delete(models.Session).where(_session.id_hash == id_hash))
+        return self._changed(delete(_sessions).where(_session.id_hash == id_hash))
 
-    def end_sessions(self, account_id: int) -> int:
-        """End all sessions of an account; return how many there were."""
-        return self._connection.execute(delete(models.Session).where(_session.account_id == account_id)).rowcount
+    def end_sessions(self, account_id: int, but: bytes | None = None) -> int:
+        """End all sessions of an account, or all but one; return how many there were."""
+        statement = delete(_sessions).where(_session.account_id == account_id)
+        if but is not None:
+            statement = statement.where(_session.id_hash != but)
+        return self._connection.execute(statement).rowcount
 
-    def purge_sessions(self, ended_before: float, most: int) -> None:
-        """Drop up to `most` sessions whose absolute end has passed."""
-        # Rows that another replica is dropping at this moment are left to it.
-        ended = select(_session.id_hash).where(_session.ends_at < ended_before).limit(most)
-        ended = ended.with_for_update(skip_locked=True)
-        self._connection.execute(delete(models.Session).where(_session.id_hash.in_(ended)))
+    def purge(self, now: float, known_since: float, most: int) -> None:
+        """Drop up to `most` rows of each kind that only time ends: sessions, counters, known addresses.
+
+        Call it last in a transaction. It waits for nobody (rows that somebody else holds are left to them), but what
+        it locks belongs to any account.
+        """
+        for row_key, is_over in (
+            ((_session.id_hash,), _session.ends_at < now),
+            ((_counter.account, _counter.address, _counter.scope), _counter.ends_at < now),
+            ((_known.account_id, _known.network), _known.last_login_at < known_since),
+        ):
+            over = select(*row_key).where(is_over).limit(most).with_for_update(skip_locked=True)
+            self._connection.execute(delete(row_key[0].table).where(tuple_(*row_key).in_(over)))
 
     # Roles
 
@@ -309,21 +454,19 @@ class Repository:
 
     def add_role(self, code: str, name: str) -> None:
         """Insert a role that grants nothing. Raises Taken where its code is in use."""
-        statement = self._upsert(models.Role).values(code=code, name=name).on_conflict_do_nothing()
-        if not self._changed(statement):
+        statement = self._upsert(_roles).values(code=code, name=name).on_conflict_do_nothing()
+        if not self._upserted(statement.returning(_role.id)):
             raise errors.Taken("code")
 
     def grant(self, role_id: int, permission: str) -> None:
         """Let a role grant a permission code, if it does not already."""
         self._connection.execute(
-            self._upsert(models.RolePermission).values(role_id=role_id, code=permission).on_conflict_do_nothing()
+            self._upsert(_grants).values(role_id=role_id, code=permission).on_conflict_do_nothing()
         )
 
     def revoke(self, role_id: int, permission: str) -> None:
         """Let a role no longer grant a permission code."""
-        self._connection.execute(
-            delete(models.RolePermission).where(_grant.role_id == role_id, _grant.code == permission)
-        )
+        self._connection.execute(delete(_grants).where(_grant.role_id == role_id, _grant.code == permission))
 
     # The rest
 
@@ -333,7 +476,7 @@ class Repository:
 
     def set_appcfg(self, value: str) -> None:
         """Replace the console's configuration."""
-        statement = self._upsert(models.Setting).values(name=_APPCFG_NAME, value=value)
+        statement = self._upsert(_settings).values(name=_APPCFG_NAME, value=value)
         self._connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
 
     def schema_revision(self) -> str | None:
@@ -345,6 +488,9 @@ class Repository:
         # On SQLite the transaction itself is that lock: it began IMMEDIATE.
         if self._connection.dialect.name == "postgresql":
             self._connection.execute(select(func.pg_advisory_xact_lock(_BOOTSTRAP_LOCK)))
+
+    def _upserted(self, statement: Any) -> bool:
+        return self._connection.execute(statement).first() is not None
 
     def _changed(self, statement: Any) -> bool:
         return self._connection.execute(statement).rowcount == 1

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Any, cast
 
 from flask import Flask
@@ -21,15 +22,19 @@ from authsvc.database import migrate
 # Granian's own records go where ours go, as JSON, and only when something is wrong.
 _GRANIAN_LOGGERS = {"handlers": {}, "loggers": {"_granian": {"handlers": [], "propagate": True}}}
 
+_RETRY_SECONDS = 2.0
+
 
 def serve(app: Flask) -> None:
     """Serve until SIGTERM or SIGINT: then stop accepting, finish what is under way, and return."""
     config = cast(Config, app.config["AUTHSVC"])
-    for warning in config.warnings:
-        logs.notice("setting.risky", logging.WARNING, id=warning.id, warning=warning.text, hint=warning.hint)
-    prepare(app)
-    # Not "fork", which is the default on Linux before Python 3.14: this process has threads and connections.
+    for risk in config.warnings:
+        logs.notice("setting.risky", logging.WARNING, id=risk.id, risk=risk.text, hint=risk.hint)
+    # Not "fork", Linux's default before Python 3.14: this process has threads and connections.
     multiprocessing.set_start_method("spawn")
+    if not _prepared(app):
+        # Alive and not ready, and ready by itself as soon as the database is.
+        threading.Thread(target=_prepare_later, args=(app,), daemon=True).start()
     logs.notice("server.starting", host=config.host, port=config.port, workers=config.workers, threads=config.threads)
     Granian(
         "wsgi:app",
@@ -43,14 +48,27 @@ def serve(app: Flask) -> None:
         log_level=LogLevels.error,
         log_dictconfig=_GRANIAN_LOGGERS,
     ).serve(target_loader=_application, wrap_loader=False)
+    logs.notice("server.stopped")
 
 
-def prepare(app: Flask) -> None:
-    """Bring the schema up to date and see that there is an administrator."""
-    migrate(app)
+def _prepared(app: Flask) -> bool:
+    """Bring the schema up to date and see that there is an administrator; False where that must wait."""
     administration = cast(Administration, app.extensions["authsvc.administration"])
-    if password := administration.bootstrap(app.config["AUTHSVC"].admin_password):
+    try:
+        migrate(app)
+        password = administration.bootstrap(app.config["AUTHSVC"].admin_password)
+    except Exception:  # noqa: BLE001 - whatever it is, it is told, and the process stays to tell its health
+        logs.failed("database.not_ready")
+        return False
+    if password:
         print(f"First administrator: admin, password {password} (shown only once)", file=sys.stderr, flush=True)
+    logs.notice("database.ready")
+    return True
+
+
+def _prepare_later(app: Flask) -> None:
+    while not _prepared(app):
+        time.sleep(_RETRY_SECONDS)
 
 
 def _application() -> Any:

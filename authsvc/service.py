@@ -1,25 +1,28 @@
-"""Login, logout and who-am-I: the policy that both dialects translate.
+"""Login, logout, who-am-I and the own password: the policy that both dialects translate.
 
 The order of login's steps is its security. What costs a caller nothing is looked at first; what the caller may learn
-only with the right password is looked at after it; and whatever was read before the password was matched is decided
-again, under the account's row lock, in the transaction that opens the session.
+only with the right password is looked at after it; a verdict is told only after it is charged; and whatever was read
+before the password was matched is decided again in the transaction that opens the session.
 """
 
+import math
 import time
 from collections.abc import Callable
 
-from authsvc import errors, logs
+from authsvc import errors, logs, otp, passwords
 from authsvc.identifiers import Key
+from authsvc.otp import DamagedSeed, Seeds
 from authsvc.passwords import DamagedHash, Passwords
 from authsvc.repository import Account, Credentials, Database, Repository, Session
 from authsvc.sessions import Client, SessionLimits
+from authsvc.throttle import KNOWN_ADDRESS_DAYS, Counter, Counters, Limits, known_account, network, unknown_account
 from authsvc.tokens import Tokens
 
 _CLOCK_SKEW = 60.0
 """Seconds that a replica's clock may be ahead of another's before its tokens count as forged."""
 
 _PURGE_BATCH = 20
-"""Ended sessions dropped with each login: more than a login adds, so the table shrinks; few enough to cost nothing."""
+"""Rows of each kind dropped with each login: more than a login adds, so tables shrink; few enough to cost nothing."""
 
 
 class Service:
@@ -28,81 +31,222 @@ class Service:
     def __init__(
         self,
         database: Database,
-        passwords: Passwords,
+        hasher: Passwords,
         tokens: Tokens,
-        limits: SessionLimits,
+        seeds: Seeds,
+        sessions: SessionLimits,
+        limits: Limits,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
-        self._passwords = passwords
+        self._hasher = hasher
         self._tokens = tokens
+        self._seeds = seeds
+        self._sessions = sessions
         self._limits = limits
         self._clock = clock
 
-    def login(self, key: Key, password: str, *, client: Client, token: str | None = None) -> tuple[Account, str]:
+    def login(
+        self, key: Key, password: str, code: str | None = None, *, client: Client, token: str | None = None
+    ) -> tuple[Account, str]:
         """Open a session; return the account as it is now, and the new token. A live `token` is ended by it.
 
-        Raises WrongCredentials, AccountDisabled, Unavailable.
+        Where two-step verification is on and no `code` is given, `password` may be `password,code`.
+        Raises Throttled, WrongCredentials, CodeRequired, WrongCode, AccountDisabled, Busy, Unavailable.
         """
         try:
-            account, new_token = self._login(key, password, client, token)
+            account, new_token = self._login(key, password, code, client, token)
         except errors.Refusal as refusal:
             logs.login_refused(refusal.cause, refusal.account_id)
             raise
         logs.login_succeeded(account.id)
         return account, new_token
 
-    def _login(self, key: Key, password: str, client: Client, token: str | None) -> tuple[Account, str]:
+    def _login(
+        self, key: Key, password: str, code: str | None, client: Client, old_token: str | None
+    ) -> tuple[Account, str]:
         while True:
-            credentials = self._database.read(lambda rows: rows.credentials(key))
-            # No connection is held from here to the transaction: matching takes long.
-            if not credentials:
-                self._passwords.match_nobody(password)
-                raise errors.UnknownAccount
-            if not self._matches(credentials, password):
-                raise errors.WrongCredentials(account_id=credentials.account_id)
-            password_hash = credentials.password_hash
-            if self._passwords.is_outdated(password_hash):
-                password_hash = self._passwords.hash(password)
-            if opened := self._open_session(credentials, password_hash, client, token):
-                return opened
-            # The stored hash is another one by now (changed, or upgraded by a parallel login): it decides.
+            credentials, counters = self._look_up(key, client)
+            given_password, given_code = password, code
+            if credentials and credentials.otp_seed and code is None:
+                given_password, given_code = otp.split_appended(password)
+            matched = self._match_or_charge(credentials, given_password, counters)
+            better_hash = matched.password_hash
+            if self._hasher.is_outdated(better_hash):
+                better_hash = self._hasher.hash(given_password)
+            try:
+                return self._open_session(matched, given_code, counters, better_hash, client, old_token)
+            except _CredentialsChangedError:
+                continue  # by an administrator, or by a parallel login that renewed them: the new ones decide
+
+    def _look_up(self, key: Key, client: Client) -> tuple[Credentials | None, Counters]:
+        """Find what to match against, unless a counter is full. Raises Throttled, before anything is hashed."""
+        now = self._clock()
+        origin = network(client.address)
+
+        def look_up(rows: Repository) -> tuple[Credentials | None, Counters]:
+            credentials = rows.credentials(key, origin, now - KNOWN_ADDRESS_DAYS * 86400)
+            owner = known_account(credentials.account_id) if credentials else unknown_account(key)
+            counters = Counters(self._limits, owner, origin, bool(credentials and credentials.known_address))
+            self._stop_if_full(rows, counters, now, credentials)
+            return credentials, counters
+
+        return self._database.read(look_up)
+
+    def _match_or_charge(self, credentials: Credentials | None, password: str, counters: Counters) -> Credentials:
+        """Match the password or, for nobody, a decoy; no connection is held meanwhile. Raises WrongCredentials.
+
+        The wrong guess is charged in a transaction of its own, committed before it is told.
+        """
+        if credentials and self._matches(credentials, password):
+            return credentials
+        if not credentials:
+            self._hasher.match_nobody(password)
+        now = self._clock()
+        with self._database.write() as rows:
+            self._charge(rows, counters.for_password(), now, credentials)
+        if not credentials:
+            raise errors.UnknownAccount
+        raise errors.WrongCredentials(account_id=credentials.account_id)
+
+    def _matches(self, credentials: Credentials, password: str) -> bool:
+        try:
+            return self._hasher.matches(credentials.password_hash, password)
+        except DamagedHash:
+            logs.damaged("password hash", credentials.account_id)
+            self._hasher.match_nobody(password)
+            return False
 
     def _open_session(
-        self, credentials: Credentials, password_hash: str, client: Client, old_token: str | None
-    ) -> tuple[Account, str] | None:
+        self,
+        credentials: Credentials,
+        code: str | None,
+        counters: Counters,
+        better_hash: str,
+        client: Client,
+        old_token: str | None,
+    ) -> tuple[Account, str]:
+        """What follows the right password, in one transaction."""
         new_token, id_hash = self._tokens.issue()
         now = self._clock()
-        session = Session(now, now, now + self._limits.lifetime, client.address, client.user_agent)
         with self._database.write() as rows:
-            # The row lock comes with this first write: a disabling or a new password at the same moment is either
+            self._stop_if_full(rows, counters, now, credentials)
+            if credentials.otp_seed:
+                self._claim_or_charge(rows, credentials, code, counters, now)
+            # From here on the account's row is locked: a disabling or a new password at the same moment is either
             # seen here, or waits and then ends the session opened here.
-            counted = rows.count_login(credentials, at=now, address=client.address, password_hash=password_hash)
+            counted = rows.count_login(
+                credentials,
+                counters.network,
+                at=now,
+                login_address=client.address,
+                password_hash=better_hash,
+                otp_seed=self._renewed(credentials),
+            )
             account = rows.account(Key("id", credentials.account_id))
             if not counted or account is None:
                 if account and account.disabled:
                     raise errors.AccountDisabled(account_id=account.id)
-                return None
+                raise _CredentialsChangedError
             if old_id_hash := self._id_hash(old_token):
                 rows.end_session(old_id_hash)
+            session = Session(now, now, now + self._sessions.lifetime, client.address, client.user_agent)
             rows.add_session(id_hash, account.id, session)
-            # Last, where nothing is waited for any more: it locks rows of other accounts.
-            rows.purge_sessions(now - _CLOCK_SKEW, most=_PURGE_BATCH)
+            # Only now, and only this one: forgiven after the password, it would let whoever has the password guess
+            # codes for ever.
+            rows.forgive(counters.pair())
+            self._purge(rows, now)
         return account, new_token
 
-    def _matches(self, credentials: Credentials, password: str) -> bool:
+    def _claim_or_charge(
+        self, rows: Repository, credentials: Credentials, code: str | None, counters: Counters, now: float
+    ) -> None:
+        """Use up the one-time code; charge a wrong one, and commit that before it is told."""
+        if code is None:
+            raise errors.CodeRequired(account_id=credentials.account_id)
+        if not self._claim(rows, credentials, code, now):
+            self._charge(rows, counters.for_code(), now, credentials)
+            rows.commit()
+            raise errors.WrongCode(account_id=credentials.account_id)
+
+    def _claim(self, rows: Repository, credentials: Credentials, code: str, now: float) -> bool:
+        if code_hash := otp.recovery_hash(code):
+            return rows.claim_recovery_code(credentials.account_id, code_hash)
         try:
-            return self._passwords.matches(credentials.password_hash, password)
-        except DamagedHash:
-            logs.hash_damaged(credentials.account_id)
-            self._passwords.match_nobody(password)
+            seed = self._seeds.decrypt(credentials.otp_seed or "")
+        except DamagedSeed:
+            logs.damaged("two-step seed", credentials.account_id)
             return False
+        step = otp.time_step(seed, code, now)
+        if step is None:
+            if seconds := otp.clock_offset(seed, code, now):
+                logs.clock_suspected(credentials.account_id, seconds)
+            return False
+        return rows.claim_step(credentials.account_id, step)
+
+    def _renewed(self, credentials: Credentials) -> str | None:
+        """The seed under the newest secret key; as it is, where it cannot be read (a recovery code was given)."""
+        try:
+            return credentials.otp_seed and self._seeds.renewed(credentials.otp_seed)
+        except DamagedSeed:
+            return credentials.otp_seed
+
+    def _stop_if_full(self, rows: Repository, counters: Counters, now: float, credentials: Credentials | None) -> None:
+        until = rows.full_until(counters.for_code(), now)
+        if until is not None:
+            seconds = max(1, math.ceil(until - now))
+            raise errors.Throttled(seconds, account_id=credentials.account_id if credentials else None)
+
+    def _charge(self, rows: Repository, charged: list[Counter], now: float, credentials: Credentials | None) -> None:
+        """Charge all of them or, where one that stops is full, none: leaving the transaction takes it all back."""
+        for counter in charged:
+            if not rows.charge(counter, now) and counter.stops:
+                seconds = max(1, math.ceil((rows.full_until([counter], now) or now) - now))
+                raise errors.Throttled(seconds, account_id=credentials.account_id if credentials else None)
+        self._purge(rows, now)
+
+    def _purge(self, rows: Repository, now: float) -> None:
+        rows.purge(now - _CLOCK_SKEW, now - KNOWN_ADDRESS_DAYS * 86400, _PURGE_BATCH)
+
+    def change_password(self, token: str | None, password: str, new_password: str, client: Client) -> None:
+        """Give the account behind a live session a new password, and end its other sessions.
+
+        Raises TokenRefused, Throttled, WrongCredentials, BadParameter for a new password that may not be one, Busy,
+        Unavailable. A wrong present password is a wrong guess like any other.
+        """
+        account = self.whoami(token)
+        try:
+            self._change_password(account.id, token, password, new_password, client)
+        except errors.Refusal as refusal:
+            logs.password_refused(refusal.cause, account.id)
+            raise
+        logs.password_changed(account.id)
+
+    def _change_password(
+        self, account_id: int, token: str | None, password: str, new_password: str, client: Client
+    ) -> None:
+        while True:
+            credentials, counters = self._look_up(Key("id", account_id), client)
+            matched = self._match_or_charge(credentials, password, counters)
+            new_hash = self._hasher.hash(passwords.check(new_password, "new_password"))
+            now = self._clock()
+            with self._database.write() as rows:
+                self._stop_if_full(rows, counters, now, matched)
+                if rows.change_if_unchanged(matched, password_hash=new_hash):
+                    this_session = self._id_hash(token)
+                    if not this_session or not rows.session(this_session):
+                        raise errors.TokenRevoked(account_id=account_id)
+                    ended = rows.end_sessions(account_id, but=this_session)
+                    break
+            # Disabled or changed in the meantime: the token, or the new password, decides.
+            self.whoami(token)
+        logs.sessions_ended(account_id, "password.changed", ended)
 
     def whoami(self, token: str | None) -> Account:
         """The account behind a live session, read now; its use is noted. Raises TokenRefused, Unavailable."""
         id_hash, session, account = self._live_session(token)
         now = self._clock()
-        if self._limits.wants_touch(session, now):
+        if self._sessions.wants_touch(session, now):
             self._touch(id_hash, now)
         return account
 
@@ -123,13 +267,13 @@ class Service:
         if signed.signed_at > now + _CLOCK_SKEW:
             raise errors.TokenInvalid
         # Tokens are dated in whole seconds: the one second more leaves the exact moment to the row.
-        if now >= signed.signed_at + self._limits.lifetime + 1:
+        if now >= signed.signed_at + self._sessions.lifetime + 1:
             raise errors.TokenExpired
         found = self._database.read(lambda rows: rows.session(signed.id_hash))
         if not found:
             raise errors.TokenRevoked
         session, account = found
-        if self._limits.refuses(session, now):
+        if self._sessions.refuses(session, now):
             raise errors.TokenExpired(account_id=account.id)
         if account.disabled:
             raise errors.TokenRevoked(account_id=account.id)
@@ -137,8 +281,7 @@ class Service:
 
     def _touch(self, id_hash: bytes, now: float) -> None:
         try:
-            with self._database.write() as rows:
-                rows.touch_session(id_hash, now)
+            self._database.read(lambda rows: rows.touch_session(id_hash, now))
         except errors.Unavailable:
             # The session was just read and is good. A disk that is full or a database that only reads must not
             # refuse it; at worst it idles out early.
@@ -154,3 +297,7 @@ class Service:
     def schema_revision(self) -> str | None:
         """The migration that the database is at. Raises Unavailable."""
         return self._database.read(Repository.schema_revision)
+
+
+class _CredentialsChangedError(Exception):
+    """Password, seed or the account's row are no longer what was matched."""

@@ -43,7 +43,7 @@ def _refuse(error: Exception) -> Response:
         logs.failed("request.failed")
     in_acc_admin = f"{request.path}/".startswith(f"{acc_admin.blueprint.url_prefix}/")
     response = acc_admin.refuse(error) if in_acc_admin else api_auth.refuse(error)
-    if isinstance(error, Unavailable):
+    if isinstance(error, Refusal) and error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, MethodNotAllowed):
         response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))

@@ -18,6 +18,9 @@ REFUSALS: dict[type[BaseException], tuple[int, str]] = {
     errors.BadParameter: (500, "参数错误"),
     errors.UnreadableBody: (500, "参数错误"),
     errors.WrongCredentials: (500, "账号或密码错误"),
+    errors.CodeRequired: (500, "请提供二步验证码"),
+    errors.WrongCode: (500, "二步验证码错误"),
+    errors.Throttled: (500, "登录失败次数过多，请 {.retry_after} 秒后再试"),
     errors.AccountDisabled: (500, "此账号已被禁用，如有疑问，请联系管理员"),
     errors.CrossSite: (403, "跨站请求被拒绝"),
     errors.TokenRefused: (401, "未登录，请登录后再次访问"),
@@ -26,13 +29,14 @@ REFUSALS: dict[type[BaseException], tuple[int, str]] = {
     UnsupportedMediaType: (500, "参数错误"),
     BaseException: (500, "系统繁忙，请稍后再试"),
 }
-"""Each refusal's code and message."""
+"""Each refusal's code and message; `{}` stands for the refusal."""
 
 
 def refuse(error: BaseException) -> Response:
     """The answer to a refusal. The console breaks on any HTTP status but 200; nginx needs one to try elsewhere."""
     code, message = row_for(error, REFUSALS)
-    return _answer(code, message, None, status=503 if isinstance(error, errors.Unavailable) else 200)
+    status = 503 if isinstance(error, errors.Unavailable | errors.Busy) else 200
+    return _answer(code, message.format(error), None, status)
 
 
 @blueprint.route("/doLogin", methods=["GET", "POST"])
@@ -41,7 +45,8 @@ def do_login() -> Response:
     refuse_other_sites()
     parameters = Parameters()
     key, password = parameters.required("key"), parameters.required("password")
-    account, new_token = service().login(parse_key(key), password, client=client(), token=token())
+    code = parameters.optional("otp_code")
+    account, new_token = service().login(parse_key(key), password, code, client=client(), token=token())
     token_info = {"tokenName": TOKEN_NAME, "tokenValue": new_token}
     return _answer(200, "ok", {**_described(account), "tokenInfo": token_info})
 

@@ -19,6 +19,8 @@ REFUSALS: dict[type[BaseException], tuple[int, str]] = {
     errors.BadParameter: (400, "Parameter {}."),
     errors.UnreadableBody: (400, "Body is not a JSON object."),
     errors.WrongCredentials: (403, "Wrong username or password."),
+    errors.CodeRequired: (403, "One-time code is required."),
+    errors.WrongCode: (403, "Wrong one-time code."),
     errors.AccountDisabled: (403, "Account is disabled."),
     errors.CrossSite: (403, "Request comes from another site."),
     errors.PermissionMissing: (403, "Permission is missing."),
@@ -26,6 +28,8 @@ REFUSALS: dict[type[BaseException], tuple[int, str]] = {
     errors.TokenInvalid: (403, "Token is invalid."),
     errors.TokenExpired: (403, "Token is expires."),
     errors.TokenRevoked: (403, "Token is revoked."),
+    errors.Throttled: (429, "Too many failed logins. Try again in {.retry_after} seconds."),
+    errors.Busy: (503, "Service is busy."),
     errors.Unavailable: (503, "Service is unavailable."),
     BadRequest: (400, "Request cannot be read."),
     NotFound: (404, "Path is unknown."),
@@ -52,7 +56,8 @@ def login() -> Response:
     if presented and "username" not in parameters and "password" not in parameters:
         return answer(_described(service().whoami(presented)))
     username, password = parameters.required("username"), parameters.required("password")
-    account, new_token = service().login(by_name(username), password, client=client(), token=presented)
+    code = parameters.optional("otp_code")
+    account, new_token = service().login(by_name(username), password, code, client=client(), token=presented)
     response = answer(_described(account))
     response.headers[TOKEN_NAME] = new_token
     response.set_cookie(TOKEN_NAME, new_token, httponly=True, samesite="Lax", secure=request.is_secure)
@@ -93,6 +98,18 @@ def verify() -> Response:
     return response
 
 
+@blueprint.route("/password", methods=["POST"])
+def password() -> Response:
+    """Change the own password; every other session of the account ends."""
+    refuse_other_sites()
+    presented = token()
+    service().whoami(presented)  # without a live session nothing else matters
+    parameters = Parameters()
+    present, new = parameters.required("password"), parameters.required("new_password")
+    service().change_password(presented, present, new, client())
+    return answer({"code": 200})
+
+
 def _described(account: Account) -> dict[str, object]:
     return {
         "code": 200,
@@ -102,7 +119,7 @@ def _described(account: Account) -> dict[str, object]:
             "disabled": account.disabled,
             "role": account.role_code,
             "permission": account.permission,
-            "otp": False,
+            "otp": account.otp,
         },
     }
 
