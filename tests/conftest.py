@@ -1,0 +1,275 @@
+"""Fixtures that turn tests into sentences: `auth.login("user", PASSWORD)`, `console.info(token)`, `clock.advance(60)`.
+
+A behavioural test gets everything from `database_url`, directly or not, and thereby runs on every database there is.
+"""
+
+import io
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Protocol, cast
+
+import pytest
+from click.testing import Result
+from flask import Flask
+from hypothesis import HealthCheck, settings
+from sqlalchemy import create_engine, text
+
+from authsvc import create_app, logs
+from authsvc.config import load
+from authsvc.passwords import Passwords
+from tests.databases import NOW, PASSWORD, SECRET_KEY, Databases, SqliteDatabases, cheap_passwords, close
+from tests.dialects import Auth, Console, in_process
+from tests.servers import Server
+
+settings.register_profile(
+    "suite",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    max_examples=60,
+    # Each example asks the same application, which is what a service is: nothing of one request may reach the next.
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("suite")
+
+
+# Databases
+
+
+@pytest.fixture(scope="session")
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Databases:
+    """SQLite files."""
+    return SqliteDatabases(tmp_path_factory.mktemp("sqlite"))
+
+
+@pytest.fixture(scope="session", params=["sqlite"])
+def databases(request: pytest.FixtureRequest) -> Databases:
+    """The databases of one kind; each kind is a parameter here and a fixture of that name."""
+    return cast(Databases, request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def database_url(databases: Databases) -> str:
+    """A database of this test's own, with `admin` and `user` in it."""
+    return databases.copy()
+
+
+@pytest.fixture
+def query(database_url: str) -> Iterator[Callable[..., list[Any]]]:
+    """Looks into, and spoils, this test's database behind the service's back."""
+    engine = create_engine(load({"AUTHSVC_DATABASE_URL": database_url, "AUTHSVC_SECRET_KEY": SECRET_KEY}).database_url)
+
+    def run(statement: str, **values: object) -> list[Any]:
+        with engine.begin() as connection:
+            result = connection.execute(text(statement), values)
+            return list(result) if result.returns_rows else []
+
+    yield run
+    engine.dispose()
+
+
+# The application, in this process
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Move it; back, too."""
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the application under test."""
+    clock = Clock(NOW)
+    # itsdangerous dates tokens by a clock of its own.
+    monkeypatch.setattr("itsdangerous.timed.time", SimpleNamespace(time=clock))
+    return clock
+
+
+class MakeApp(Protocol):
+    """Builds an application on this test's database; settings are named as in the environment."""
+
+    def __call__(self, passwords: Passwords | None = None, **settings: str) -> Flask:
+        """Return the application."""
+
+
+@pytest.fixture
+def make_app(database_url: str, clock: Clock) -> Iterator[MakeApp]:
+    """Builds applications, one test's replicas."""
+    apps = []
+
+    def make(passwords: Passwords | None = None, **settings: str) -> Flask:
+        environ = {"AUTHSVC_DATABASE_URL": database_url, "AUTHSVC_SECRET_KEY": SECRET_KEY, **settings}
+        apps.append(create_app(load(environ), passwords or cheap_passwords(), clock))
+        return apps[-1]
+
+    yield make
+    for app in apps:
+        close(app)
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    """The application with its default settings."""
+    return make_app()
+
+
+@pytest.fixture
+def auth(app: Flask) -> Auth:
+    """The `/api/auth` dialect of the application."""
+    return Auth(in_process(app))
+
+
+@pytest.fixture
+def console(app: Flask) -> Console:
+    """The `/AccAdmin` dialect of the application."""
+    return Console(in_process(app))
+
+
+@pytest.fixture
+def token(auth: Auth) -> str:
+    """The token of a live session of `user`."""
+    return auth.token("user", PASSWORD)
+
+
+class Commands:
+    """The administrator's command line."""
+
+    def __init__(self, app: Flask) -> None:
+        self._runner = app.test_cli_runner()
+
+    def __call__(self, *arguments: str, stdin: str = "") -> str:
+        """Run one command, which must succeed; return what it prints."""
+        result = self.run(*arguments, stdin=stdin)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    def json(self, *arguments: str) -> Any:
+        """Run one command and return the JSON it prints."""
+        return json.loads(self(*arguments, "--json"))
+
+    def refusal(self, *arguments: str, stdin: str = "") -> str:
+        """Run one command, which must fail with status 1 and one line; return that line."""
+        result = self.run(*arguments, stdin=stdin)
+        assert (result.exit_code, result.stdout) == (1, "")
+        (line,) = result.stderr.splitlines()
+        return line.removeprefix("Error: ")
+
+    def run(self, *arguments: str, stdin: str = "") -> Result:
+        """Run one command."""
+        with _logging_preserved():
+            return self._runner.invoke(args=arguments, input=stdin)
+
+
+@pytest.fixture
+def command(app: Flask) -> Commands:
+    """`flask ...`."""
+    return Commands(app)
+
+
+@dataclass(frozen=True)
+class World:
+    """All that a situation may need to come about."""
+
+    auth: Auth
+    console: Console
+    clock: Clock
+    command: Commands
+
+
+@pytest.fixture
+def world(auth: Auth, console: Console, clock: Clock, command: Commands) -> World:
+    """The application and everything around it."""
+    return World(auth, console, clock, command)
+
+
+# Logs
+
+
+class Log:
+    """What was logged during a test."""
+
+    def __init__(self, stream: io.StringIO) -> None:
+        self._stream = stream
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return self._stream.getvalue()
+
+    def lines(self, *events: str) -> list[dict[str, Any]]:
+        """The lines that report one of `events`, or all."""
+        lines = [json.loads(line) for line in self.text.splitlines()]
+        return [line for line in lines if not events or line["event"] in events]
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    """The log, at its most talkative."""
+    with _logging_preserved():
+        stream = io.StringIO()
+        logs.configure("DEBUG", stream)
+        yield Log(stream)
+
+
+@contextmanager
+def _logging_preserved() -> Iterator[None]:
+    root, ours = logging.getLogger(), logging.getLogger("authsvc")
+    handlers, levels = list(root.handlers), (root.level, ours.level)
+    root.handlers.clear()
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+
+
+# The service in processes of its own
+
+
+class StartServer(Protocol):
+    """Starts a server and returns when it answers."""
+
+    def __call__(self, database_url: str, **settings: str) -> Server:
+        """Return the running server; its settings are named as in the environment."""
+
+
+@contextmanager
+def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    started: list[Server] = []
+
+    def start(database_url: str, **settings: str) -> Server:
+        started.append(Server(tmp_path_factory.mktemp("server"), database_url, **settings))
+        return started[-1].wait_until_up()
+
+    try:
+        yield start
+    finally:
+        for server in started:
+            server.kill()
+
+
+@pytest.fixture
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """Starts servers of this test's own; whatever happens, they end with it."""
+    with _servers(tmp_path_factory) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that many tests share: they leave its accounts as they found them."""
+    with _servers(tmp_path_factory) as start:
+        yield start(databases.copy())

@@ -1,0 +1,324 @@
+"""The settings."""
+
+import stat
+import zoneinfo
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from authsvc.config import DEFAULTS, SECRETS, Config, ConfigError, load
+
+KEY = "0123456789abcdef0123456789abcdef"
+SECRET = "hunter2-very-secret"
+POSTGRESQL = f"postgresql://authsvc:{SECRET}@db.example/authsvc"
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., Config]:
+    """Reads settings given without their prefix; the database is a file of this test's own."""
+
+    def read(**settings: str) -> Config:
+        environ = {"DATABASE_URL": f"sqlite:///{tmp_path}/authsvc.db", **settings}
+        return load({f"AUTHSVC_{name}": value for name, value in environ.items()})
+
+    return read
+
+
+@pytest.fixture
+def problems(read: Callable[..., Config]) -> Callable[..., list[str]]:
+    """Reads settings that cannot be used; returns what is told about them."""
+
+    def problems(**settings: str) -> list[str]:
+        with pytest.raises(ConfigError) as error:
+            read(**settings)
+        return error.value.problems
+
+    return problems
+
+
+def test_every_setting_has_its_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has to be set: the service then runs on SQLite in `instance/`, on this machine only."""
+    monkeypatch.chdir(tmp_path)
+    config = load({})
+    assert config.database_url.database == f"{tmp_path}/instance/authsvc.db"
+    assert (config.session_lifetime, config.session_idle_timeout) == (43200, 3600)
+    assert (config.trusted_proxies, config.cors_origins, config.admin_password) == (0, frozenset(), None)
+    assert (config.host, config.port, config.log_level, str(config.timezone)) == ("127.0.0.1", 8000, "INFO", "UTC")
+    assert config.workers >= 1
+    assert config.warnings == ()
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_an_empty_variable_counts_as_absent(name: str, read: Callable[..., Config]) -> None:
+    """Container tools pass unset variables on as empty ones."""
+    assert read(SECRET_KEY=KEY, **({} if name == "SECRET_KEY" else {name: ""}))
+
+
+def test_settings_are_taken_over(read: Callable[..., Config]) -> None:
+    """Each variable arrives in its field, typed."""
+    config = read(
+        DATABASE_URL=POSTGRESQL,
+        SECRET_KEY=KEY,
+        SECRET_KEY_FALLBACKS=f"{KEY[::-1]}, {KEY.upper()},",
+        SESSION_LIFETIME="600",
+        SESSION_IDLE_TIMEOUT="60",
+        TRUSTED_PROXIES="2",
+        CORS_ORIGINS="https://Console.example, http://localhost:8080",
+        TIMEZONE="Asia/Shanghai",
+        ADMIN_PASSWORD=SECRET,
+        HOST="0.0.0.0",
+        PORT="80",
+        WORKERS="3",
+        THREADS="4",
+        LOG_LEVEL="debug",
+    )
+    assert (config.database_url.drivername, config.database_url.password) == ("postgresql+psycopg", SECRET)
+    assert config.secret_keys == (KEY, KEY[::-1], KEY.upper())
+    assert (config.session_lifetime, config.session_idle_timeout, config.trusted_proxies) == (600, 60, 2)
+    assert config.cors_origins == {"https://console.example", "http://localhost:8080"}
+    assert (str(config.timezone), config.admin_password) == ("Asia/Shanghai", SECRET)
+    assert (config.host, config.port, config.workers, config.threads) == ("0.0.0.0", 80, 3, 4)
+    assert config.log_level == "DEBUG"
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_postgresql_urls_are_taken_as_people_have_them(scheme: str, read: Callable[..., Config]) -> None:
+    """Every usual scheme leads to the same driver."""
+    config = read(DATABASE_URL=f"{scheme}://authsvc@db.example/authsvc", SECRET_KEY=KEY)
+    assert config.database_url.drivername == "postgresql+psycopg"
+
+
+WHOLE_NUMBERS = {
+    "SESSION_LIFETIME": "from 1 to 315360000",
+    "SESSION_IDLE_TIMEOUT": "from 0 to 315360000",
+    "TRUSTED_PROXIES": "from 0 to 16",
+    "PORT": "from 1 to 65535",
+    "WORKERS": "from 1 to 256",
+    "THREADS": "from 1 to 1024",
+}
+NOT_A_FILE = "must name a file, as sqlite:///path or sqlite:////absolute/path"
+NO_ORIGIN = "must list origins such as https://console.example, without a path"
+NO_ZONE = "is not a time zone this machine knows, such as Asia/Shanghai"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        *(
+            (name, value, f"must be a whole number {bounds}")
+            for name, bounds in WHOLE_NUMBERS.items()
+            for value in ("-1", "+5", "1_0", " 7", "7 ", "1.0", "0x1", "٧", "７", "²", "x", "9" * 5000, "400000000")
+        ),
+        *((name, "0", f"must be a whole number {WHOLE_NUMBERS[name]}") for name in ("SESSION_LIFETIME", "PORT")),
+        ("DATABASE_URL", "authsvc.db", "is not a database URL"),
+        ("DATABASE_URL", "postgresql://db.example:port/authsvc", "is not a database URL"),
+        ("DATABASE_URL", f"mysql://root:{SECRET}@db.example/authsvc", "must begin with sqlite:/// or postgresql://"),
+        ("DATABASE_URL", f"postgresql+asyncpg://:{SECRET}@db/a", "must begin with sqlite:/// or postgresql://"),
+        ("DATABASE_URL", "sqlite://", NOT_A_FILE),
+        ("DATABASE_URL", "sqlite:///:memory:", NOT_A_FILE),
+        ("DATABASE_URL", "sqlite:///authsvc.db?mode=ro", NOT_A_FILE),
+        ("DATABASE_URL", "sqlite://host/authsvc.db", NOT_A_FILE),
+        ("SECRET_KEY", KEY[1:], "is shorter than 32 characters"),
+        ("SECRET_KEY_FALLBACKS", f"{KEY},{SECRET}", "is shorter than 32 characters"),
+        ("CORS_ORIGINS", "*", NO_ORIGIN),
+        ("CORS_ORIGINS", "null", NO_ORIGIN),
+        ("CORS_ORIGINS", "console.example", NO_ORIGIN),
+        ("CORS_ORIGINS", "https://", NO_ORIGIN),
+        ("CORS_ORIGINS", "https://console.example/", NO_ORIGIN),
+        ("CORS_ORIGINS", "https://console.example/app", NO_ORIGIN),
+        ("CORS_ORIGINS", "https://*.example", NO_ORIGIN),
+        ("CORS_ORIGINS", "https://user@console.example", NO_ORIGIN),
+        ("CORS_ORIGINS", "https://console.example:port", NO_ORIGIN),
+        ("CORS_ORIGINS", "https://[console", NO_ORIGIN),
+        ("CORS_ORIGINS", "ftp://console.example", NO_ORIGIN),
+        ("TIMEZONE", "Nowhere/Nothing", NO_ZONE),
+        ("TIMEZONE", "../../etc/passwd", NO_ZONE),
+        ("TIMEZONE", "/etc/localtime", NO_ZONE),
+        ("TIMEZONE", "Asia", NO_ZONE),
+        ("ADMIN_PASSWORD", "short", "must have 8 to 256 characters"),
+        ("ADMIN_PASSWORD", "iloveyou", "is one of the most common passwords"),
+        ("LOG_LEVEL", "LOUD", "must be DEBUG, INFO, WARNING, ERROR or CRITICAL"),
+        *((f"{name}_FILE", "/nonexistent", None) for name in SECRETS),
+    ],
+)
+def test_a_bad_value_is_told_in_one_sentence(
+    name: str, value: str, problem: str | None, problems: Callable[..., list[str]]
+) -> None:
+    """What cannot be used is refused before anything starts, by name and with the reason."""
+    settings = {name: value} if name in {"SECRET_KEY", "SECRET_KEY_FILE"} else {"SECRET_KEY": KEY, name: value}
+    if name == "DATABASE_URL_FILE":
+        settings["DATABASE_URL"] = ""
+    told = f"{name.removesuffix('_FILE')}: {problem or f'AUTHSVC_{name} cannot be read: FileNotFoundError'}"
+    assert problems(**settings) == [f"AUTHSVC_{told}"]
+
+
+def test_all_problems_are_told_at_once(problems: Callable[..., list[str]]) -> None:
+    """Who starts a service wants to repair its settings in one go."""
+    bad = {
+        "DATABASE_URL": "x",
+        "SECRET_KEY": "x",
+        "SECRET_KEY_FALLBACKS": "x",
+        "SESSION_LIFETIME": "x",
+        "SESSION_IDLE_TIMEOUT": "x",
+        "TRUSTED_PROXIES": "x",
+        "CORS_ORIGINS": "x",
+        "TIMEZONE": "x",
+        "ADMIN_PASSWORD": "x",
+        "PORT": "x",
+        "WORKERS": "x",
+        "THREADS": "x",
+        "LOG_LEVEL": "x",
+    }
+    assert [problem.partition(":")[0] for problem in problems(**bad)] == [f"AUTHSVC_{name}" for name in bad]
+
+
+def test_postgresql_needs_a_key(problems: Callable[..., list[str]]) -> None:
+    """Replicas share their key, so none is made up for them."""
+    assert problems(DATABASE_URL=POSTGRESQL) == [
+        "AUTHSVC_SECRET_KEY: must be set with PostgreSQL, to 32 random characters or more"
+    ]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_no_problem_quotes_a_secret(name: str, problems: Callable[..., list[str]]) -> None:
+    """What is wrong with a secret is told without it."""
+    told = "\n".join(problems(**{"SECRET_KEY": KEY, name: f"s:{SECRET}\0"[:20], "PORT": "x"}))
+    assert "hunter2" not in told
+
+
+def test_secrets_are_not_shown_with_the_settings(read: Callable[..., Config]) -> None:
+    """A Config that ends up in a log or a traceback gives nothing away."""
+    config = read(DATABASE_URL=POSTGRESQL, SECRET_KEY=KEY, SECRET_KEY_FALLBACKS=KEY[::-1], ADMIN_PASSWORD=SECRET)
+    assert not [secret for secret in (SECRET, KEY, KEY[::-1]) if secret in repr(config)]
+
+
+# Secrets from files
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+def test_each_secret_may_come_from_a_file(ending: str, tmp_path: Path, read: Callable[..., Config]) -> None:
+    """`..._FILE` names a file that holds the secret, with or without a line break at its end."""
+    values = {
+        "DATABASE_URL": POSTGRESQL,
+        "SECRET_KEY": KEY,
+        "SECRET_KEY_FALLBACKS": KEY[::-1],
+        "ADMIN_PASSWORD": f" {SECRET} ",
+    }
+    assert set(values) == set(SECRETS)
+    for name, value in values.items():
+        (tmp_path / name).write_bytes((value + ending).encode())
+    config = read(DATABASE_URL="", **{f"{name}_FILE": str(tmp_path / name) for name in values})
+    assert config.database_url.password == SECRET
+    assert (config.secret_keys, config.admin_password) == ((KEY, KEY[::-1]), f" {SECRET} ")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"", "is empty"), (b"\n", "is empty"), (b"\xff" * 40, "cannot be read: UnicodeDecodeError")],
+)
+def test_a_bad_secret_file_is_told(
+    content: bytes, problem: str, tmp_path: Path, problems: Callable[..., list[str]]
+) -> None:
+    """A file that holds no secret is a problem, not an absent setting."""
+    (tmp_path / "key").write_bytes(content)
+    told = problems(SECRET_KEY_FILE=str(tmp_path / "key"))
+    assert told == [f"AUTHSVC_SECRET_KEY: AUTHSVC_SECRET_KEY_FILE {problem}"]
+
+
+def test_a_secret_is_given_once(tmp_path: Path, problems: Callable[..., list[str]]) -> None:
+    """Nobody has to guess whether the variable or the file wins."""
+    told = problems(SECRET_KEY=KEY, SECRET_KEY_FILE=str(tmp_path / "key"))
+    assert told == ["AUTHSVC_SECRET_KEY: is set, and AUTHSVC_SECRET_KEY_FILE too: choose one"]
+
+
+# The key made beside a SQLite file
+
+
+def test_a_key_is_made_once_and_kept(tmp_path: Path, read: Callable[..., Config]) -> None:
+    """With SQLite the service makes its key at its first start and finds it again at the next."""
+    made = read().secret_keys
+    assert read().secret_keys == made
+    assert len(made[0]) >= 32
+    assert [path.name for path in tmp_path.iterdir()] == ["authsvc.db.key"]
+
+
+def test_the_made_key_is_its_owners_alone(tmp_path: Path, read: Callable[..., Config]) -> None:
+    """Nobody else on the machine can read it."""
+    read()
+    assert stat.S_IMODE((tmp_path / "authsvc.db.key").stat().st_mode) == 0o600
+
+
+def test_starters_at_the_same_moment_share_one_key(read: Callable[..., Config]) -> None:
+    """Of two keys made at once one stays, and everybody uses it."""
+    with ThreadPoolExecutor(16) as pool:
+        assert len(set(pool.map(lambda _: read().secret_keys, range(16)))) == 1
+
+
+def test_a_failed_start_leaves_no_key_behind(tmp_path: Path, problems: Callable[..., list[str]]) -> None:
+    """The key is made last."""
+    problems(PORT="x")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [("", "is empty in the file beside the database"), (KEY[1:], "is shorter than 32 characters")],
+)
+def test_a_spoilt_made_key_is_told(
+    content: str, problem: str, tmp_path: Path, problems: Callable[..., list[str]]
+) -> None:
+    """A key file that was emptied or cut is refused: signing with it would be no secret."""
+    (tmp_path / "authsvc.db.key").write_text(content)
+    assert problems() == [f"AUTHSVC_SECRET_KEY: {problem}"]
+
+
+def test_a_key_that_cannot_be_kept_is_told(tmp_path: Path, problems: Callable[..., list[str]]) -> None:
+    """Without a place for it there is no start: a new key at each would end all sessions."""
+    (tmp_path / "file").touch()
+    told = problems(DATABASE_URL=f"sqlite:///{tmp_path}/file/authsvc.db")
+    assert told == ["AUTHSVC_SECRET_KEY: cannot be kept beside the database: FileExistsError"]
+
+
+# Risky but legal
+
+
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [
+        ({"SESION_LIFETIME": "60"}, ["authsvc.W001"]),
+        ({"PORT_FILE": "/run/port"}, ["authsvc.W001"]),
+        ({"TEST_DATABASE_URL": "postgresql://db"}, []),
+        ({"CORS_ORIGINS": "http://console.example"}, ["authsvc.W002"]),
+        ({"CORS_ORIGINS": "https://console.example"}, []),
+        ({"SESSION_IDLE_TIMEOUT": "0"}, ["authsvc.W003"]),
+        ({"SESSION_LIFETIME": "2592001"}, ["authsvc.W003"]),
+        ({"SESSION_LIFETIME": "2592000"}, []),
+    ],
+)
+def test_risky_settings_are_warned_about(
+    settings: dict[str, str], warned: list[str], read: Callable[..., Config]
+) -> None:
+    """What is legal but seldom meant is told under a stable id."""
+    assert [warning.id for warning in read(**settings).warnings] == warned
+
+
+# Time zones
+
+
+@pytest.fixture
+def machine_without_time_zones() -> Iterator[None]:
+    """A machine whose system brings no time zone database, as small container images and Windows."""
+    zoneinfo.reset_tzpath(to=[])
+    zoneinfo.ZoneInfo.clear_cache()
+    yield
+    zoneinfo.reset_tzpath()
+    zoneinfo.ZoneInfo.clear_cache()
+
+
+@pytest.mark.usefixtures("machine_without_time_zones")
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai"])
+def test_time_zones_come_with_the_service(zone: str, read: Callable[..., Config]) -> None:
+    """What requirements.txt installs is enough, whatever the system lacks."""
+    assert str(read(TIMEZONE=zone).timezone) == zone

@@ -1,0 +1,130 @@
+"""Password hashes."""
+
+import argon2
+import pytest
+from werkzeug.security import generate_password_hash
+
+from authsvc.errors import BadParameter
+from authsvc.passwords import DamagedHash, Passwords, check
+from tests.databases import cheap_passwords
+
+PASSWORD = "correct-horse-battery"
+
+passwords = cheap_passwords()
+WERKZEUG = [generate_password_hash(PASSWORD, method) for method in ("scrypt:1024:8:1", "pbkdf2:sha256:10")]
+OLDER_ARGON2 = [
+    argon2.PasswordHasher(time_cost=2, memory_cost=8, parallelism=1, type=kind).hash(PASSWORD)
+    for kind in (argon2.Type.ID, argon2.Type.I)
+]
+DAMAGED = {
+    "empty": "",
+    "plain text": "secret",
+    "unknown scheme": "$2b$12$" + "x" * 53,
+    "argon2 without a digest": "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ",
+    "argon2 cut": passwords.hash(PASSWORD)[:-5] + "=",
+    "argon2 with nonsense for parameters": "$argon2id$v=19$m=x,t=1,p=1$c2FsdHNhbHQ$YWJj",
+    "argon2 with not ASCII": passwords.hash(PASSWORD) + "é",
+    "scrypt without a digest": "scrypt:1024:8:1$salt",
+    "scrypt with an empty digest": "scrypt:1024:8:1$salt$",
+    "scrypt cut": WERKZEUG[0][:-1],
+    "scrypt with nonsense for parameters": "scrypt:a:b:c$salt$" + "0" * 128,
+    "scrypt with more memory than there is": "scrypt:1073741824:8:1$salt$" + "0" * 128,
+    "pbkdf2 without a digest": "pbkdf2:sha256:10$salt",
+    "pbkdf2 cut": WERKZEUG[1][:-1],
+    "pbkdf2 of an unknown digest": "pbkdf2:nosuch:10$salt$" + "0" * 64,
+    "pbkdf2 of no rounds": "pbkdf2:sha256:0$salt$" + "0" * 64,
+    "pbkdf2 of too many rounds": f"pbkdf2:sha256:{2**70}$salt$" + "0" * 64,
+}
+
+
+def test_new_hashes_are_argon2id_as_owasp_has_it() -> None:
+    """A new hash is argon2id with 19 MiB, two passes and one lane, and is up to date."""
+    stored = Passwords().hash(PASSWORD)
+    assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert not Passwords().is_outdated(stored)
+
+
+def test_hashes_of_one_password_differ() -> None:
+    """Each hash has a salt of its own."""
+    assert passwords.hash(PASSWORD) != passwords.hash(PASSWORD)
+
+
+@pytest.mark.parametrize("stored", [passwords.hash(PASSWORD), *OLDER_ARGON2, *WERKZEUG])
+def test_hashes_match_their_password_alone(stored: str) -> None:
+    """argon2, and werkzeug's scrypt and pbkdf2, verify; another password does not."""
+    assert passwords.matches(stored, PASSWORD)
+    assert not passwords.matches(stored, PASSWORD + "!")
+
+
+@pytest.mark.parametrize("stored", [*OLDER_ARGON2, *WERKZEUG])
+def test_hashes_of_another_kind_are_outdated(stored: str) -> None:
+    """Other schemes, variants and parameters are to be replaced."""
+    assert passwords.is_outdated(stored)
+
+
+@pytest.mark.parametrize("stored", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_hash_says_so(stored: str) -> None:
+    """A hash that cannot be matched against is told from a wrong password."""
+    with pytest.raises(DamagedHash):
+        passwords.matches(stored, PASSWORD)
+
+
+@pytest.mark.parametrize("stored", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_hash_is_not_taken_over(stored: str) -> None:
+    """A hash made elsewhere is refused where nobody could ever log in with it."""
+    with pytest.raises(BadParameter, match="password hash is neither argon2 nor werkzeug's scrypt or pbkdf2"):
+        passwords.check_stored(stored)
+
+
+@pytest.mark.parametrize("stored", [*OLDER_ARGON2, *WERKZEUG])
+def test_a_hash_made_elsewhere_is_taken_over(stored: str) -> None:
+    """Whatever verifies may be imported as it is."""
+    assert passwords.check_stored(stored) == stored
+
+
+@pytest.mark.parametrize("typed", ["Pa\u0308sswort", "P\u00e4sswort", "Ｐ\u00e4sswort"])
+def test_passwords_are_compared_in_nfkc(typed: str) -> None:
+    """It does not matter which keyboard composed the characters, for new hashes and werkzeug's alike."""
+    assert passwords.matches(passwords.hash("P\u00e4sswort"), typed)
+    assert passwords.matches(passwords.hash(typed), "P\u00e4sswort")
+    assert passwords.matches(generate_password_hash("P\u00e4sswort", "pbkdf2:sha256:10"), typed)
+
+
+@pytest.mark.parametrize("typed", ["correct-horse", " correct-horse ", "Correct-Horse", "correct-horse" + "x" * 200])
+def test_passwords_are_exactly_as_typed(typed: str) -> None:
+    """Nothing is trimmed, cut or folded: only the very password matches."""
+    others = {"correct-horse", " correct-horse ", "Correct-Horse", "correct-horse" + "x" * 199} - {typed}
+    stored = passwords.hash(typed)
+    assert passwords.matches(stored, typed)
+    assert not any(passwords.matches(stored, other) for other in others)
+
+
+@pytest.mark.parametrize(
+    "password", ["x1-" * 3, "ab cd ef", " 8 chars", "密码密码密码密码一二", "é" * 7 + "!", "ab" * 128]
+)
+def test_ordinary_passwords_are_accepted(password: str) -> None:
+    """8 to 256 characters of any kind will do: no rules of composition."""
+    assert check(password) == password
+
+
+@pytest.mark.parametrize(
+    ("password", "problem"),
+    [
+        ("", "must have 8 to 256 characters"),
+        ("7 chars", "must have 8 to 256 characters"),
+        ("ab" * 128 + "c", "must have 8 to 256 characters"),
+        ("ab\0defghij", "has control characters or is not valid Unicode"),
+        ("abcdefghij\n", "has control characters or is not valid Unicode"),
+        ("abc\ud800defg", "has control characters or is not valid Unicode"),
+        ("password", "is one of the most common passwords"),
+        ("PassWord", "is one of the most common passwords"),
+        ("１２３４５６７８９", "is one of the most common passwords"),
+        ("zzzzzzzzzz", "is one of the most common passwords"),
+        ("        ", "is one of the most common passwords"),
+    ],
+)
+def test_bad_passwords_are_refused_with_the_reason(password: str, problem: str) -> None:
+    """What a login could not take, and what everybody tries first, cannot become a password."""
+    with pytest.raises(BadParameter) as refusal:
+        check(password)
+    assert (refusal.value.name, refusal.value.problem) == ("password", problem)
