@@ -1,0 +1,59 @@
+"""The README names everything there is, and says of it what the code says."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from flask import Flask
+
+from authsvc import config
+
+README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+SETTING = re.compile(r"^\| `AUTHSVC_(\w+)` \| (.*?) \| (.*) \|$", re.MULTILINE)
+DOCUMENTED = {name: (default, text) for name, default, text in SETTING.findall(README)}
+
+
+def commands(group: click.Group, path: str) -> Iterator[str]:
+    """Every command below `group`, spelled out."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}"
+
+
+def test_it_begins_with_what_it_is_and_two_commands_of_one_line_each() -> None:
+    """A newcomer finds how to run it and how to test it, in this order, each in a block of its own."""
+    blocks = re.findall(r"^```\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    assert blocks[:2] == [
+        "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && .venv/bin/python wsgi.py\n",
+        "python3 -m venv .venv && .venv/bin/pip install -r tests/requirements.txt && .venv/bin/pytest\n",
+    ]
+
+
+@pytest.mark.parametrize("name", config.DEFAULTS)
+def test_every_setting_is_there_with_its_default(name: str) -> None:
+    """A default is quoted as the code has it; where the code has none, words say what happens."""
+    default = DOCUMENTED[name][0]
+    assert default.strip("`") == config.DEFAULTS[name] if config.DEFAULTS[name] else "`" not in default
+
+
+def test_the_secret_settings_are_marked() -> None:
+    """What may come from a file, and is never printed, is marked so."""
+    assert {name for name, (_, text) in DOCUMENTED.items() if text.startswith("*Secret.*")} == set(config.SECRETS)
+
+
+def test_every_endpoint_is_there(app: Flask) -> None:
+    """The table of endpoints has each route with its methods."""
+    documented = dict(re.findall(r"^\| `(/\S+)` \| ([A-Z, ]+) \|", README, re.MULTILINE))
+    routes = {rule.rule: ", ".join(sorted((rule.methods or set()) - {"OPTIONS"})) for rule in app.url_map.iter_rules()}
+    assert routes.items() <= documented.items()
+
+
+def test_every_command_is_there(app: Flask) -> None:
+    """The table of commands has each of ours; of Flask-Migrate's, `flask db --help` tells."""
+    documented = re.findall(r"^\| `(flask [a-z]+ [a-z]+)", README, re.MULTILINE)
+    ours = {command for command in commands(app.cli, "flask") if not command.startswith("flask db ")}
+    assert ours <= set(documented)
