@@ -6,7 +6,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -48,6 +48,7 @@ DEFAULTS = {
 _LIMITED = ("ACCOUNT_ADDRESS", "ADDRESS", "ACCOUNT", "OTP")  # as in Limits
 _SECRET_KEY_MIN = 32
 _LONG_LIFETIME = 30 * 86400
+_FEW_CHARACTERS = 8
 _T = TypeVar("_T")
 
 
@@ -125,7 +126,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
         key = read("SECRET_KEY", lambda _: _made_key(url), "")
     if problems:
         raise ConfigError(problems)
-    return Config(
+    config = Config(
         database_url=url,
         secret_keys=(key, *fallbacks),
         session_lifetime=lifetime,
@@ -140,8 +141,8 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
         workers=workers,
         threads=threads,
         log_level=log_level,
-        warnings=tuple(_warnings(environ, cors_origins, lifetime, idle_timeout)),
     )
+    return replace(config, warnings=tuple(_warnings(environ, config)))
 
 
 def _value(environ: Mapping[str, str], name: str) -> str:
@@ -268,16 +269,23 @@ def _log_level(text: str) -> str:
     return text.upper()
 
 
-def _warnings(
-    environ: Mapping[str, str], cors_origins: frozenset[str], lifetime: int, idle_timeout: int
-) -> Iterator[RiskyButLegal]:
+def _warnings(environ: Mapping[str, str], config: Config) -> Iterator[RiskyButLegal]:
     known = {PREFIX + name for name in DEFAULTS} | {f"{PREFIX}{name}_FILE" for name in SECRETS}
     for name in sorted(set(environ) - known):
         if name.startswith(PREFIX) and not name.startswith(f"{PREFIX}TEST_"):
             yield RiskyButLegal("authsvc.W001", f"{name} is not a setting", "check its spelling in the README")
-    if any(origin.startswith("http://") for origin in cors_origins):
+    if any(origin.startswith("http://") for origin in config.cors_origins):
         yield RiskyButLegal("authsvc.W002", "a CORS origin is plain http", "list https origins only")
-    if lifetime > _LONG_LIFETIME or idle_timeout == 0:
+    if config.session_lifetime > _LONG_LIFETIME or not config.session_idle_timeout:
         yield RiskyButLegal(
             "authsvc.W003", "sessions live long or never idle out", "shorten them (NIST SP 800-63B, 4.2.3)"
         )
+    # W004 is told when it happens: a proxy forwards requests and none is trusted.
+    if config.host not in {"127.0.0.1", "::1", "localhost"} and not config.trusted_proxies:
+        yield RiskyButLegal(
+            "authsvc.W005",
+            "listens beyond this machine without a trusted proxy: passwords may travel in the clear",
+            "put a proxy with TLS in front and set AUTHSVC_TRUSTED_PROXIES",
+        )
+    if any(len(set(key)) < _FEW_CHARACTERS for key in config.secret_keys):
+        yield RiskyButLegal("authsvc.W006", "a secret key repeats few characters", "make it from random bytes")

@@ -2,19 +2,23 @@
 
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import psycopg
 from alembic import command
 from alembic.util import CommandError
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from psycopg.abc import PQGen
 from sqlalchemy import URL, Engine, event
 
 from authsvc.errors import Unavailable
 from authsvc.models import Base
 
+_T = TypeVar("_T")
 db = SQLAlchemy(metadata=Base.metadata, disable_autonaming=True)
 
+_DEADLINE = 3.5  # seconds
 _SQLITE = {"timeout": 4}  # seconds that a writer waits for another
 _POSTGRESQL = {
     "application_name": "authsvc",
@@ -42,15 +46,36 @@ def engine_options(url: URL) -> dict[str, Any]:
 
 
 def prepare_engine(engine: Engine) -> None:
-    """Set what SQLite keeps per connection. Touches no database until somebody connects."""
+    """Set up how connections are made. Touches no database until somebody connects."""
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
+    else:
+        event.listen(engine, "do_connect", _connect_with_deadline)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # WAL: readers go on while somebody writes. FULL: an acknowledged commit survives a power cut.
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+class _Connection(psycopg.Connection[Any]):
+    """Gives up on a server that does not answer at all, as its own statement_timeout cannot."""
+
+    def wait(self, gen: PQGen[_T], interval: float = 0.1, timeout: float | None = _DEADLINE) -> _T:
+        try:
+            return super().wait(gen, interval, timeout)
+        except psycopg.OperationalError:
+            # Still at it: whatever comes belongs to a question that nobody waits for any more.
+            if self.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
+                self.close()
+            raise
+
+
+def _connect_with_deadline(
+    _dialect: object, _record: object, arguments: tuple[Any, ...], parameters: dict[str, Any]
+) -> _Connection:
+    return _Connection.connect(*arguments, **parameters)
 
 
 def migrate(app: Flask) -> None:

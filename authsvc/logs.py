@@ -117,9 +117,14 @@ def failed(event: str) -> None:
     _logger.error(event, exc_info=True)  # noqa: LOG014
 
 
-def notice(event: str, level: int = logging.INFO, **fields: object) -> None:
-    """What the service does with itself: starting, migrating, warning about its settings."""
-    _event(level, event, **fields)
+def notice(event: str, **fields: object) -> None:
+    """What the service does with itself: starting, migrating, stopping."""
+    _event(logging.INFO, event, **fields)
+
+
+def risk(warning_id: str, what: str, hint: str) -> None:
+    """Something legal is risky; `warning_id` is stable, to search for."""
+    _event(logging.WARNING, "setting.risky", id=warning_id, risk=what, hint=hint)
 
 
 def _event(level: int, event: str, **fields: object) -> None:

@@ -1,6 +1,5 @@
 """How `python wsgi.py` serves: bring the database up to date, then Granian with one process a core."""
 
-import logging
 import multiprocessing
 import os
 import signal
@@ -29,7 +28,7 @@ def serve(app: Flask) -> None:
     """Serve until SIGTERM or SIGINT: then stop accepting, finish what is under way, and return."""
     config = cast(Config, app.config["AUTHSVC"])
     for risk in config.warnings:
-        logs.notice("setting.risky", logging.WARNING, id=risk.id, risk=risk.text, hint=risk.hint)
+        logs.risk(risk.id, risk.text, risk.hint)
     # Not "fork", Linux's default before Python 3.14: this process has threads and connections.
     multiprocessing.set_start_method("spawn")
     if not _prepared(app):

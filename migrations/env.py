@@ -5,7 +5,7 @@ from pathlib import Path
 from alembic import context
 from alembic.util import CommandError
 from flask import current_app
-from sqlalchemy import Connection, text
+from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 db = current_app.extensions["migrate"].db
@@ -14,27 +14,23 @@ _LOCK = 0x6D696772  # "migr": any number, as long as it is always the same one.
 
 def run() -> None:
     """Upgrade or downgrade as Alembic was asked to."""
-    if db.engine.dialect.name == "sqlite":
-        Path(db.engine.url.database).parent.mkdir(parents=True, exist_ok=True)
-    with db.engine.connect() as connection:
+    url = db.engine.url
+    if url.get_backend_name() == "sqlite":
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    # Not the service's connections: theirs give up after seconds, and a migration, or waiting for another replica's,
+    # may take longer.
+    with create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool).connect() as connection:
         # The lock comes first and the version is looked at under it: of replicas that start together one migrates
-        # and the others find it done.
-        _begin_alone(connection)
+        # and the others find it done. On SQLite the transaction is the lock.
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.exec_driver_sql("BEGIN")
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         # Our transaction, not Alembic's: on SQLite it would not open one and half a migration could stay.
         context.configure(connection=connection, target_metadata=db.metadata, transactional_ddl=True)
         context.run_migrations()
         connection.exec_driver_sql("COMMIT")
-
-
-def _begin_alone(connection: Connection) -> None:
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        return
-    connection.exec_driver_sql("BEGIN")
-    # A migration, or waiting for another replica's, may take longer than a request.
-    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-    connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
 
 
 if context.is_offline_mode():

@@ -35,6 +35,20 @@ def init_app(app: Flask, config: Config) -> None:
     if config.trusted_proxies:
         # Each proxy appends to X-Forwarded-For; the scheme is said once, by the nearest.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=config.trusted_proxies, x_proto=1, x_host=0)  # type: ignore[method-assign]
+    else:
+        app.before_request(_UnheardProxy())
+
+
+class _UnheardProxy:
+    """Warns once where somebody forwards requests and no proxy is trusted: all clients would share one address."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def __call__(self) -> None:
+        if not self._told and "X-Forwarded-For" in request.headers:
+            self._told = True
+            logs.risk("authsvc.W004", "X-Forwarded-For came and no proxy is trusted", "set AUTHSVC_TRUSTED_PROXIES")
 
 
 def _refuse(error: Exception) -> Response:
