@@ -149,7 +149,7 @@ class Commands:
     """The administrator's command line."""
 
     def __init__(self, app: Flask) -> None:
-        self._runner = app.test_cli_runner()
+        self._app = app
 
     def __call__(self, *arguments: str, stdin: str = "") -> str:
         """Run one command, which must succeed; return what it prints."""
@@ -170,8 +170,9 @@ class Commands:
 
     def run(self, *arguments: str, stdin: str = "") -> Result:
         """Run one command."""
-        with _logging_preserved():
-            return self._runner.invoke(args=arguments, input=stdin)
+        # `flask` itself has the application's context around its commands, the test runner has not.
+        with _logging_preserved(), self._app.app_context():
+            return self._app.test_cli_runner().invoke(args=arguments, input=stdin, prog_name="flask")
 
 
 @pytest.fixture
@@ -222,6 +223,7 @@ def log() -> Iterator[Log]:
     with _logging_preserved():
         stream = io.StringIO()
         logs.configure("DEBUG", stream)
+        logs.bind(None, None)  # the requests of this thread's earlier tests are over
         yield Log(stream)
 
 

@@ -1,6 +1,7 @@
 """Both dialects as sentences, the same for the test client and for a running server."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -74,11 +75,17 @@ class Ask:
     query: str = ""
     body: str | bytes = ""
     type: str = FORM
+    length: int = 0
+    """To which the body is filled up."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class _Dialect:
+class Dialect(ABC):
+    """What both have in common."""
+
     prefix: str
+    login_path: str
+    logout_path: str
     name_parameter: str
 
     def __init__(self, send: Send) -> None:
@@ -102,16 +109,21 @@ class _Dialect:
             every["satoken"] = token
         return self._send(method, self.prefix + path, every, body)
 
+    @staticmethod
+    @abstractmethod
+    def verdict(answer: Answer) -> Verdict:
+        """What the answer comes down to; the envelope is held to its form on the way."""
+
     def ask(self, path: str, ask: Ask, token: str | None = None) -> Answer:
         """Ask what both dialects are asked."""
         text = ask.body.encode() if isinstance(ask.body, str) else ask.body
         target = f"{path}?{ask.query.replace('NAME', self.name_parameter)}" if ask.query else path
         headers = {"Content-Type": ask.type, **ask.headers} if text else ask.headers
-        body = text.replace(b"NAME", self.name_parameter.encode())
+        body = text.replace(b"NAME", self.name_parameter.encode()).ljust(ask.length, b"x")
         return self.call(ask.method, target, body=body, headers=headers, token=token)
 
 
-class Auth(_Dialect):
+class Auth(Dialect):
     """`/api/auth`."""
 
     prefix, name_parameter = "/api/auth", "username"
@@ -158,7 +170,7 @@ class Auth(_Dialect):
         return answer.status, body["data"]["reason"]
 
 
-class Console(_Dialect):
+class Console(Dialect):
     """`/AccAdmin`."""
 
     prefix, name_parameter = "/AccAdmin", "key"

@@ -1,0 +1,329 @@
+"""The administrator's verbs, where the command line adds nothing but words."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.security import generate_password_hash
+
+from authsvc import errors
+from authsvc.administration import Administration
+from authsvc.database import migrate
+from authsvc.identifiers import parse_key
+from tests.conftest import Clock, Log, MakeApp
+from tests.databases import PASSWORD, PHONE, Databases
+from tests.dialects import Auth, Console, in_process
+
+USER = parse_key("user")
+TOO_MUCH = 2**63
+
+
+@pytest.fixture
+def administration(app: Flask) -> Administration:
+    """The verbs."""
+    return app.extensions["authsvc.administration"]  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def empty(make_app: MakeApp, databases: Databases) -> Administration:
+    """The verbs, on a database without accounts."""
+    app = make_app(AUTHSVC_DATABASE_URL=databases.empty())
+    migrate(app)
+    return app.extensions["authsvc.administration"]  # type: ignore[no-any-return]
+
+
+# The first administrator
+
+
+def test_the_first_administrators_password_is_made_up(empty: Administration) -> None:
+    """Where none is given, one is made: long, and different each time."""
+    password = empty.bootstrap(None)
+    assert password is not None
+    assert len(password) >= 16
+    assert [(account.id, account.name, account.role_code) for account in empty.accounts()] == [(1, "admin", "admin")]
+
+
+def test_a_given_password_is_not_told_back(empty: Administration) -> None:
+    """What the operator knows already need not be shown."""
+    assert empty.bootstrap(PASSWORD) is None
+    assert len(empty.accounts()) == 1
+
+
+def test_bootstrapping_changes_no_existing_account(administration: Administration, auth: Auth) -> None:
+    """Where there is any account, nothing is made and no password changes."""
+    assert administration.bootstrap("another-password") is None
+    assert [account.name for account in administration.accounts()] == ["admin", "user"]
+    assert auth.login("admin", PASSWORD).status == 200
+
+
+def test_of_many_that_bootstrap_one_does(empty: Administration) -> None:
+    """Replicas that start together on an empty database make one administrator, and one of them knows its password."""
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(empty.bootstrap, [None] * 8))
+    assert len([password for password in made if password]) == 1
+    assert len(empty.accounts()) == 1
+
+
+# Accounts
+
+
+def test_a_new_account_can_log_in_by_name_and_phone(
+    administration: Administration, auth: Auth, console: Console
+) -> None:
+    """With what it was given, and at once."""
+    administration.add_account("Zoë", password=PASSWORD, phone="13900000000")
+    assert auth.login("ZOE\u0308", PASSWORD).data["username"] == "Zoë"
+    assert console.login("13900000000", PASSWORD).data["admin"]["name"] == "Zoë"
+
+
+@pytest.mark.parametrize("method", ["scrypt:1024:8:1", "pbkdf2:sha256:10"])
+def test_an_account_can_be_imported_with_its_hash(method: str, administration: Administration, auth: Auth) -> None:
+    """People who move over keep their passwords."""
+    administration.add_account("mover", password_hash=generate_password_hash(PASSWORD, method))
+    assert auth.login("mover", PASSWORD).status == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "refusal"),
+    [
+        ({"name": "USER"}, "name"),
+        ({"name": "ｕｓｅｒ"}, "name"),
+        ({"name": "new", "phone": PHONE}, "phone"),
+    ],
+)
+def test_names_and_phones_are_unique(given: dict[str, str], refusal: str, administration: Administration) -> None:
+    """However they are written."""
+    with pytest.raises(errors.Taken) as taken:
+        administration.add_account(**given, password=PASSWORD)  # type: ignore[arg-type]
+    assert taken.value.what == refusal
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"name": "123"},
+        {"name": "a\u202eb"},
+        {"name": ""},
+        {"password": "short"},
+        {"password": None},
+        {"password_hash": "nonsense"},
+        {"phone": "1380000000"},
+        {"phone": ""},
+        {"avatar": "a\nb"},
+        {"avatar": "\ud800"},
+        {"permission": -1},
+        {"permission": TOO_MUCH},
+    ],
+)
+def test_an_account_that_could_not_be_is_refused(given: dict[str, Any], administration: Administration) -> None:
+    """Nothing is stored that a login, a document or a column could not take."""
+    with pytest.raises(errors.BadParameter):
+        administration.add_account(**{"name": "new", "password": PASSWORD, **given})
+    assert len(administration.accounts()) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "refusal"),
+    [({"role": "nosuch"}, errors.UnknownRole), ({"created_by": parse_key("nobody")}, errors.UnknownAccount)],
+)
+def test_an_account_refers_to_what_exists(
+    given: dict[str, Any], refusal: type[Exception], administration: Administration
+) -> None:
+    """A role or a creator that is not there is refused, and no account is left behind."""
+    with pytest.raises(refusal):
+        administration.add_account("new", password=PASSWORD, **given)
+    assert len(administration.accounts()) == 2
+
+
+def test_the_creator_is_noted(administration: Administration, console: Console) -> None:
+    """`createByAid` is the id of whoever is named as the creator."""
+    administration.add_account("new", password=PASSWORD, created_by=parse_key("1"))
+    assert console.login("new", PASSWORD).data["admin"]["createByAid"] == 1
+
+
+@pytest.mark.parametrize("field", ["phone", "avatar"])
+def test_an_empty_field_is_removed(field: str, administration: Administration) -> None:
+    """The others stay as they are."""
+    before = administration.account(USER)
+    administration.change_account(USER, **{field: ""})  # type: ignore[arg-type]
+    after = administration.account(USER)
+    assert getattr(before, field) is not None
+    assert getattr(after, field) is None
+    assert after.permissions == before.permissions
+
+
+@pytest.mark.parametrize(
+    ("given", "refusal"),
+    [
+        ({}, errors.BadParameter),
+        ({"phone": "x"}, errors.BadParameter),
+        ({"permission": TOO_MUCH}, errors.BadParameter),
+        ({"role": "nosuch"}, errors.UnknownRole),
+        ({"phone": "13900000000", "role": "nosuch"}, errors.UnknownRole),
+    ],
+)
+def test_a_refused_change_changes_nothing(
+    given: dict[str, Any], refusal: type[Exception], administration: Administration
+) -> None:
+    """A change is made whole or not at all."""
+    before = administration.account(USER)
+    with pytest.raises(refusal):
+        administration.change_account(USER, **given)
+    assert administration.account(USER) == before
+
+
+def test_a_phone_in_use_cannot_be_given_again(administration: Administration) -> None:
+    """A phone leads to one account."""
+    with pytest.raises(errors.Taken) as taken:
+        administration.change_account(parse_key("admin"), phone=PHONE)
+    assert taken.value.what == "phone"
+
+
+VERBS: dict[str, Callable[[Administration], object]] = {
+    "account": lambda verbs: verbs.account(parse_key("nobody")),
+    "change_account": lambda verbs: verbs.change_account(parse_key("nobody"), permission=1),
+    "set_password": lambda verbs: verbs.set_password(parse_key("99"), PASSWORD),
+    "set_disabled": lambda verbs: verbs.set_disabled(parse_key("13900000000"), True),
+    "end_sessions": lambda verbs: verbs.end_sessions(parse_key("9" * 5000)),
+    "sessions": lambda verbs: verbs.sessions(parse_key("0")),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_unknown_account_is_refused(verb: str, administration: Administration) -> None:
+    """Every verb says so, whichever kind of key it was."""
+    with pytest.raises(errors.UnknownAccount):
+        VERBS[verb](administration)
+
+
+def test_a_new_password_replaces_the_old(administration: Administration, auth: Auth) -> None:
+    """From the next login on."""
+    administration.set_password(USER, "another-password")
+    assert [auth.login("user", password).status for password in (PASSWORD, "another-password")] == [403, 200]
+
+
+def test_an_enabled_account_can_log_in_again(administration: Administration, auth: Auth) -> None:
+    """Disabling is no deletion."""
+    administration.set_disabled(USER, True)
+    administration.set_disabled(USER, False)
+    assert auth.login("user", PASSWORD).status == 200
+
+
+def test_sessions_are_those_that_live(administration: Administration, auth: Auth, clock: Clock) -> None:
+    """Ended and idle ones are not listed, those of other accounts neither."""
+    auth.login("user", PASSWORD)
+    clock.advance(3600)
+    auth.logout(auth.token("user", PASSWORD))
+    auth.login("admin", PASSWORD)
+    auth.login("user", PASSWORD, headers={"User-Agent": "curl/8"})
+    (session,) = administration.sessions(USER)
+    assert (session.opened_at, session.address, session.user_agent) == (clock.now, "127.0.0.1", "curl/8")
+
+
+def test_a_login_during_a_disabling_has_no_session(
+    administration: Administration, auth: Auth, token: str, app: Flask
+) -> None:
+    """However logins and a disabling fall together, afterwards no session is alive."""
+    other = Auth(in_process(app))
+    with ThreadPoolExecutor(6) as pool:
+        logins = [pool.submit(other.login, "user", PASSWORD) for _ in range(10)]
+        administration.set_disabled(USER, True)
+        tokens = [token, *(login.result().headers.get("satoken", "none") for login in logins)]
+    assert {auth.verify(each).status for each in tokens} == {401}
+
+
+# Roles and the console's configuration
+
+
+@pytest.mark.parametrize("code", ["", "two words", "line\nbreak", "\u200bhidden", "\u2003"])
+def test_codes_are_printable_and_without_spaces(code: str, administration: Administration) -> None:
+    """Of roles and of permissions alike."""
+    with pytest.raises(errors.BadParameter):
+        administration.add_role(code, "name")
+    with pytest.raises(errors.BadParameter):
+        administration.grant("user", ["fine", code])
+    assert administration.roles()[1].permissions == ()
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\nb", "\ud800"])
+def test_a_role_has_a_name_to_show(name: str, administration: Administration) -> None:
+    """A name is text and not only spaces."""
+    with pytest.raises(errors.BadParameter):
+        administration.add_role("new", name)
+
+
+def test_role_codes_are_unique(administration: Administration) -> None:
+    """A code leads to one role."""
+    with pytest.raises(errors.Taken) as taken:
+        administration.add_role("admin", "again")
+    assert taken.value.what == "code"
+
+
+def test_granting_twice_grants_once(administration: Administration) -> None:
+    """Granting what is granted, and revoking what is not, changes nothing."""
+    administration.grant("user", ["b", "a", "b"])
+    administration.grant("user", ["a"])
+    administration.revoke("user", ["c"])
+    assert administration.roles()[1].permissions == ("a", "b")
+
+
+@pytest.mark.parametrize("verb", [Administration.grant, Administration.revoke])
+def test_an_unknown_role_is_refused(
+    verb: Callable[[Administration, str, list[str]], None], administration: Administration
+) -> None:
+    """Nothing can be granted to nobody."""
+    with pytest.raises(errors.UnknownRole):
+        verb(administration, "nosuch", ["a"])
+
+
+@pytest.mark.parametrize("value", ["", "x", "[]", "1", '"{}"', "{", "{}x", "[" * 100_000])
+def test_appcfg_is_a_json_object(value: str, administration: Administration) -> None:
+    """The console parses it: anything else would break it for everybody."""
+    with pytest.raises(errors.BadParameter, match="appcfg must be a JSON object"):
+        administration.set_appcfg(value)
+    assert administration.appcfg() == "{}"
+
+
+# Audit
+
+
+@pytest.mark.parametrize(
+    ("act", "event", "fields"),
+    [
+        (lambda verbs: verbs.add_account("new", password=PASSWORD), "account.added", {"account_id": 3}),
+        (
+            lambda verbs: verbs.change_account(USER, permission=4, avatar=""),
+            "account.changed",
+            {"account_id": 2, "fields": ["avatar", "permission"]},
+        ),
+        (lambda verbs: verbs.set_password(USER, "another-password"), "password.changed", {"account_id": 2}),
+        (lambda verbs: verbs.set_disabled(USER, True), "account.disabled", {"account_id": 2}),
+        (lambda verbs: verbs.set_disabled(USER, False), "account.enabled", {"account_id": 2}),
+        (lambda verbs: verbs.end_sessions(USER), "account.logged_out", {"account_id": 2}),
+        (lambda verbs: verbs.add_role("new", "New"), "role.added", {"role": "new"}),
+        (lambda verbs: verbs.grant("user", ["a", "b"]), "role.granted", {"role": "user", "permissions": ["a", "b"]}),
+        (lambda verbs: verbs.revoke("user", ["a"]), "role.revoked", {"role": "user", "permissions": ["a"]}),
+        (lambda verbs: verbs.set_appcfg("{}"), "appcfg.changed", {}),
+    ],
+)
+def test_every_act_is_an_audit_event(
+    act: Callable[[Administration], object],
+    event: str,
+    fields: dict[str, object],
+    administration: Administration,
+    log: Log,
+) -> None:
+    """One line each, that says what was done and to whom."""
+    act(administration)
+    (line,) = log.lines()
+    assert {name: value for name, value in line.items() if name not in {"time", "level"}} == {"event": event, **fields}
+
+
+@pytest.mark.usefixtures("token")
+def test_ended_sessions_are_an_audit_event(administration: Administration, log: Log) -> None:
+    """What ended them, and how many they were."""
+    administration.set_disabled(USER, True)
+    (line,) = log.lines("session.ended")
+    assert (line["cause"], line["account_id"], line["count"]) == ("account.disabled", 2, 1)
