@@ -5,10 +5,12 @@ session checks next to nothing; and waiting logins, unlike refused ones, do not 
 """
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 from authsvc.errors import Busy
@@ -59,6 +61,7 @@ class HashThread:
 
 
 def _yield_to_everybody() -> None:
-    # On Linux the "process" that a priority is set for is a thread.
-    if hasattr(os, "setpriority"):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+    # Only on Linux is the "process" that a priority is set for a thread; and a sandbox may forbid it.
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)

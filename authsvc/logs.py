@@ -53,6 +53,9 @@ def configure(level: str, stream: TextIO) -> None:
     # Below WARNING libraries tell what they handle: SQLAlchemy, for one, each statement with its values.
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     _logger.setLevel(level)
+    # What no line of ours shows need not be found out (Python's logging documentation, "Optimization").
+    logging._srcfile = None  # noqa: SLF001
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def bind(request_id: str | None, address: str | None) -> None:

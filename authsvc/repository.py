@@ -17,6 +17,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal_column,
     not_,
     or_,
     select,
@@ -39,7 +40,6 @@ _account, _role, _grant, _session = _accounts.c, _roles.c, _grants.c, _sessions.
 _setting, _counter, _known, _recovery = _settings.c, _counters.c, _known_addresses.c, _recovery_codes.c
 
 _VERSION = table("alembic_version", column("version_num"))
-_APPCFG_NAME = "appcfg"
 _BOOTSTRAP_LOCK = 0x61757468  # "auth": any number, as long as it is always the same one.
 _CLOCK_SKEW = 60.0  # seconds
 _PATIENCE = 1.0  # seconds
@@ -56,15 +56,15 @@ class Account:
     avatar: str | None
     role_id: int
     permission: int
-    disabled: bool
     created_by: int | None
     created_at: float
     login_at: float | None
     login_address: str | None
     login_count: int
-    otp: bool
     role_code: str
     role_name: str
+    disabled: bool
+    otp: bool
     permissions: tuple[str, ...]
     """The codes the role grants, sorted."""
     appcfg: str
@@ -104,10 +104,12 @@ class Role:
     permissions: tuple[str, ...]
 
 
+# As literals, so that a session check's only parameter is its session.
+_SPACE: Any = literal_column("' '")
 _PERMISSIONS = (
-    select(func.aggregate_strings(_grant.code, " ")).where(_grant.role_id == _role.id).correlate(_roles)
+    select(func.aggregate_strings(_grant.code, _SPACE)).where(_grant.role_id == _role.id).correlate(_roles)
 ).scalar_subquery()
-_APPCFG = select(_setting.value).where(_setting.name == _APPCFG_NAME).scalar_subquery()
+_APPCFG = select(_setting.value).where(_setting.name == literal_column("'appcfg'")).scalar_subquery()
 
 _ACCOUNT_COLUMNS: tuple[ColumnElement[Any], ...] = (
     _account.id,
@@ -116,15 +118,15 @@ _ACCOUNT_COLUMNS: tuple[ColumnElement[Any], ...] = (
     _account.avatar,
     _account.role_id,
     _account.permission,
-    _account.disabled,
     _account.created_by,
     _account.created_at,
     _account.login_at,
     _account.login_address,
     _account.login_count,
-    _account.otp_seed.is_not(None),
     _role.code,
     _role.name,
+    _account.disabled,
+    _account.otp_seed.is_not(None),
     _PERMISSIONS,
     _APPCFG,
 )
@@ -141,7 +143,12 @@ _SESSION_WITH_ACCOUNT = (
 
 
 def _account_from(row: Any) -> Account:
-    return Account(*(*row[:-2], _codes(row[-2]), row[-1] or "{}"))
+    *plain, disabled, otp, permissions, appcfg = row
+    return Account(*(*plain, bool(disabled), bool(otp), _codes(permissions), appcfg or "{}"))
+
+
+def _session_from(row: Any) -> tuple[Session, Account] | None:
+    return (Session(*row[:5]), _account_from(row[5:])) if row else None
 
 
 def _codes(joined: str | None) -> tuple[str, ...]:
@@ -175,6 +182,34 @@ class Database:
         self._engine = engine
         # A reader that turns writer fails at once on SQLite, whatever the time-out: say it up front.
         self._begin = "BEGIN IMMEDIATE" if engine.dialect.name == "sqlite" else "BEGIN ISOLATION LEVEL READ COMMITTED"
+        self._session_check = _SESSION_WITH_ACCOUNT.compile(dialect=engine.dialect)
+        self._driver_error = engine.dialect.loaded_dbapi.Error
+
+    def session(self, id_hash: bytes) -> tuple[Session, Account] | None:
+        """A session with its account: all that a session check needs, in one statement. Raises Unavailable.
+
+        This is what the service does all day, so it goes straight to the driver: that takes a quarter (SQLite) to
+        two fifths (PostgreSQL) of the time that it takes through SQLAlchemy's execution. Whatever goes wrong there
+        is left to `read`, which knows dead connections from outages.
+        """
+        started = time.monotonic()
+        connection = None
+        try:
+            with _outages():  # the pool's time-out
+                connection = self._engine.raw_connection()
+            cursor = connection.cursor()
+            cursor.execute(
+                self._session_check.string, (id_hash,) if self._session_check.positional else {"id_hash": id_hash}
+            )
+            row = cursor.fetchone()
+            connection.close()
+        except self._driver_error as error:
+            if connection is not None:
+                connection.invalidate()
+            if time.monotonic() - started > _PATIENCE:
+                raise errors.Unavailable from error
+            return self.read(lambda rows: rows.session(id_hash))
+        return _session_from(row)
 
     def read(self, query: Callable[["Repository"], _T]) -> _T:
         """The result of `query`, each of whose statements is a transaction of its own. Raises Unavailable."""
@@ -383,9 +418,8 @@ class Repository:
     # Sessions
 
     def session(self, id_hash: bytes) -> tuple[Session, Account] | None:
-        """A session with its account: all that a session check needs, in one statement."""
-        row = self._connection.execute(_SESSION_WITH_ACCOUNT, {"id_hash": id_hash}).one_or_none()
-        return (Session(*row[:5]), _account_from(row[5:])) if row else None
+        """A session with its account."""
+        return _session_from(self._connection.execute(_SESSION_WITH_ACCOUNT, {"id_hash": id_hash}).one_or_none())
 
     def sessions(self, account_id: int) -> list[Session]:
         """All sessions of an account that were not ended on purpose, oldest first."""
@@ -476,7 +510,7 @@ class Repository:
 
     def set_appcfg(self, value: str) -> None:
         """Replace the console's configuration."""
-        statement = self._upsert(_settings).values(name=_APPCFG_NAME, value=value)
+        statement = self._upsert(_settings).values(name="appcfg", value=value)
         self._connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
 
     def schema_revision(self) -> str | None:

@@ -269,7 +269,7 @@ class Service:
         # Tokens are dated in whole seconds: the one second more leaves the exact moment to the row.
         if now >= signed.signed_at + self._sessions.lifetime + 1:
             raise errors.TokenExpired
-        found = self._database.read(lambda rows: rows.session(signed.id_hash))
+        found = self._database.session(signed.id_hash)
         if not found:
             raise errors.TokenRevoked
         session, account = found

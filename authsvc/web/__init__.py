@@ -2,7 +2,7 @@
 
 import re
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, request
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -52,7 +52,7 @@ class _UnheardProxy:
 
 
 def _refuse(error: Exception) -> Response:
-    g.cause = error.cause if isinstance(error, Refusal) else type(error).__name__
+    request.environ[envelope.CAUSE] = error.cause if isinstance(error, Refusal) else type(error).__name__
     if isinstance(error, Unavailable) or not isinstance(error, Refusal | HTTPException):
         logs.failed("request.failed")
     in_acc_admin = f"{request.path}/".startswith(f"{acc_admin.blueprint.url_prefix}/")

@@ -125,5 +125,7 @@ def _described(account: Account) -> dict[str, object]:
 
 
 def _header_text(value: str) -> str:
+    if value.isascii() and "%" not in value:
+        return value
     # "%" is encoded too: or else two accounts, one of them named like the encoding of the other, would look alike.
     return quote(value, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")

@@ -3,7 +3,8 @@
 import ipaddress
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
 
 from flask import current_app, request
@@ -15,8 +16,13 @@ from authsvc.identifiers import is_text
 from authsvc.service import Service
 from authsvc.sessions import Client
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
 TOKEN_NAME = "satoken"  # noqa: S105
 """The name of the token in headers, cookies and bodies."""
+
+_ADDRESS_MAX = 45  # INET6_ADDRSTRLEN, without its NUL
 
 PARAMETER_MAX = 256
 """Characters in a parameter."""
@@ -34,30 +40,49 @@ def config() -> Config:
 
 def token() -> str | None:
     """The token: of the header, the Bearer scheme (RFC 6750) and the cookie the first that is there decides."""
-    if value := request.headers.get(TOKEN_NAME, "").strip():
-        return value
-    scheme, _, credentials = request.headers.get("Authorization", "").strip().partition(" ")
+    environ = request.environ
+    if value := environ.get("HTTP_SATOKEN", "").strip():
+        return str(value)
+    scheme, _, credentials = environ.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
     if scheme.lower() == "bearer" and (value := credentials.strip()):
-        return value
+        return str(value)
     return request.cookies.get(TOKEN_NAME) or None
 
 
 def client() -> Client:
-    """Where the request comes from: the peer, or the address that the last trusted proxy saw."""
-    return Client.of(address(), request.headers.get("User-Agent", ""))
+    """Where the request comes from."""
+    return Client.of(client_address(request.environ), request.headers.get("User-Agent", ""))
 
 
-def address() -> str:
-    """The client's address in its canonical form; `::ffff:a.b.c.d` is `a.b.c.d`."""
+def client_address(environ: "WSGIEnvironment") -> str:
+    """The address of the peer, or the one that the last trusted proxy saw, in its canonical form."""
     # ProxyFix, where proxies are trusted, takes whatever the header says: what is no address falls back to the peer.
-    peer = request.environ.get("werkzeug.proxy_fix.orig", {}).get("REMOTE_ADDR")
-    for candidate in (request.remote_addr, peer):
-        try:
-            parsed = ipaddress.ip_address(candidate or "")
-        except ValueError:
-            continue
-        return str(getattr(parsed, "ipv4_mapped", None) or parsed)
-    return "unknown"
+    return (
+        _canonical(environ.get("REMOTE_ADDR") or "")
+        or _canonical(environ.get("werkzeug.proxy_fix.orig", {}).get("REMOTE_ADDR") or "")
+        or "unknown"
+    )
+
+
+def _canonical(address: str) -> str | None:
+    """`::ffff:a.b.c.d` as `a.b.c.d`, without a scope, which may be any text; None for what is no address."""
+    address = address.partition("%")[0]
+    return _parsed(address) if len(address) <= _ADDRESS_MAX else None
+
+
+@lru_cache(maxsize=4096)
+def _parsed(address: str) -> str | None:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+
+
+def has_body() -> bool:
+    """Whether the request carries a body, said or chunked."""
+    environ = request.environ
+    return environ.get("CONTENT_LENGTH") not in {None, "", "0"} or "HTTP_TRANSFER_ENCODING" in environ
 
 
 def refuse_other_sites() -> None:
@@ -112,7 +137,7 @@ def _urlencoded(text: bytes) -> list[tuple[str, str]]:
 
 
 def _body() -> Iterable[tuple[str, Any]]:
-    body = request.get_data()
+    body = request.get_data() if has_body() else b""
     if not body:
         return []
     if request.mimetype == "application/x-www-form-urlencoded":
