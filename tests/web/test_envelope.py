@@ -1,0 +1,122 @@
+"""What surrounds every answer."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from tests.conftest import Log
+from tests.databases import PASSWORD
+from tests.dialects import Answer, Auth, Console, Send, in_process
+
+
+@pytest.fixture
+def send(app: object) -> Send:
+    """Asks for any path."""
+    return in_process(app)  # type: ignore[arg-type]
+
+
+def get(send: Send, path: str, headers: Mapping[str, str] | None = None) -> Answer:
+    """Ask for a path."""
+    return send("GET", path, headers or {}, b"")
+
+
+PATHS = [
+    "/api/auth/verify",
+    "/api/auth/nosuch",
+    "/AccAdmin/getLoginInfo",
+    "/AccAdmin/nosuch",
+    "/healthz",
+    "/nosuch",
+    "/",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_answer_is_json_that_nobody_keeps(path: str, send: Send) -> None:
+    """Never HTML; not to be stored, not to be taken for something else."""
+    headers = get(send, path).headers
+    assert headers["Content-Type"] == "application/json"
+    assert (headers["Cache-Control"], headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/", "/nosuch", "/api", "/api/auth", "/api/auth/", "/api/auth/nosuch", "/api/auth/login/"),
+        *(
+            "//api/auth/login",
+            "/api//auth/login",
+            "/API/auth/login",
+            "/accadmin/doLogin",
+            "/AccAdminister",
+            "/static/x",
+        ),
+        *("/%ff", "/%00", "/api/auth/login%00", "/api/auth/%2e%2e/login", "/健康"),
+    ],
+)
+def test_an_unknown_path_is_404(path: str, send: Send) -> None:
+    """In the words of /api/auth, outside both prefixes too; never a redirect."""
+    assert Auth.verdict(get(send, path)) == (404, "Path is unknown.")
+
+
+@pytest.mark.parametrize("path", ["", "/", "/nosuch", "/dologin", "/doLogin/", "/%ff", "//doLogin"])
+def test_an_unknown_path_of_the_console_is_its_404(path: str, console: Console) -> None:
+    """HTTP 200, as for everything that it is told."""
+    answer = console.call("GET", path)
+    assert (answer.status, console.verdict(answer)[0]) == (200, 404)
+
+
+@pytest.mark.parametrize("path", ["/api/auth/verify", "/api/auth/nosuch", "/healthz", "/readyz", "/nosuch"])
+def test_no_path_takes_a_large_body(path: str, send: Send) -> None:
+    """413, whatever it is for."""
+    assert Auth.verdict(send("POST", path, {}, b"x" * (16 * 1024 + 1))) == (413, "Body is longer than 16 KiB.")
+
+
+@pytest.mark.parametrize("path", ["/getLoginInfo", "/nosuch"])
+def test_no_path_of_the_console_takes_a_large_body(path: str, console: Console) -> None:
+    """In its own words."""
+    answer = console.call("POST", path, body=b"x" * (16 * 1024 + 1))
+    assert console.verdict(answer) == (500, "参数错误")
+
+
+# Request ids
+
+
+@pytest.mark.parametrize("request_id", ["a", "5b317500-9f75-4f8d-b2ba-c15174f4254c", "A.b_c-9", "x" * 64])
+def test_a_request_id_is_taken_over(request_id: str, send: Send, log: Log) -> None:
+    """It comes back with the answer and stands in the log, so that a request can be followed through a system."""
+    answer = get(send, "/api/auth/verify", {"X-Request-ID": request_id})
+    assert answer.headers["X-Request-ID"] == request_id
+    assert {line["request_id"] for line in log.lines()} == {request_id}
+
+
+@pytest.mark.parametrize("request_id", ["", " ", "x" * 65, "a b", "a,b", 'a"b', "a/b", "é", "<script>"])
+def test_a_malformed_request_id_is_replaced(request_id: str, send: Send) -> None:
+    """By one that is made, different each time."""
+    made = {get(send, "/healthz", {"X-Request-ID": request_id}).headers["X-Request-ID"] for _ in range(2)}
+    assert len(made) == 2
+    assert request_id not in made
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_answer_has_a_request_id(path: str, send: Send) -> None:
+    """Refusals too."""
+    assert get(send, path).headers["X-Request-ID"]
+
+
+def test_each_request_has_one_access_line(auth: Auth, log: Log) -> None:
+    """Method, path without query, status, duration, address, and why it was refused."""
+    auth.call("GET", f"/login?username=user&password={PASSWORD}x")
+    (line,) = log.lines("request")
+    assert line == {
+        "time": line["time"],
+        "level": "INFO",
+        "event": "request",
+        "request_id": line["request_id"],
+        "address": "127.0.0.1",
+        "method": "GET",
+        "path": "/api/auth/login",
+        "status": 403,
+        "ms": line["ms"],
+        "cause": "wrong_password",
+    }

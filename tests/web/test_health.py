@@ -1,0 +1,51 @@
+"""Whether the service lives, and whether it can work."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from tests.conftest import MakeApp
+from tests.databases import Databases
+from tests.dialects import Auth, in_process
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_a_healthy_service_says_so(method: str, path: str, app: Flask) -> None:
+    """To whoever asks, in JSON."""
+    answer = in_process(app)(method, path, {}, b"")
+    assert answer.status == 200
+    assert method == "HEAD" or answer.json == {"status": "ok" if path == "/healthz" else "ready"}
+
+
+@pytest.mark.parametrize(("revision", "found"), [("0000", "0000"), ("9999", "9999"), (None, "absent")])
+def test_another_schema_is_not_ready(
+    revision: str | None, found: str, app: Flask, query: Callable[..., list[Any]]
+) -> None:
+    """Older or newer than the code, it says which; the process lives all the same."""
+    if revision:
+        query("UPDATE alembic_version SET version_num = :revision", revision=revision)
+    else:
+        query("DELETE FROM alembic_version")
+    answer = in_process(app)("GET", "/readyz", {}, b"")
+    assert (answer.status, answer.json["status"]) == (503, "not ready")
+    assert answer.json["reason"].startswith(f"The database's schema is {found}, this code needs ")
+    assert in_process(app)("GET", "/healthz", {}, b"").status == 200
+
+
+def test_a_database_that_does_not_answer_is_not_ready(make_app: MakeApp, databases: Databases) -> None:
+    """And says so."""
+    app = make_app(AUTHSVC_DATABASE_URL=databases.empty())
+    answer = in_process(app)("GET", "/readyz", {}, b"")
+    assert (answer.status, answer.json) == (
+        503,
+        {"status": "not ready", "reason": "The database does not answer."},
+    )
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_health_is_only_looked_at(path: str, app: Flask) -> None:
+    """Other methods are refused in the words of /api/auth."""
+    assert Auth.verdict(in_process(app)("POST", path, {}, b"")) == (405, "Method is not allowed.")
