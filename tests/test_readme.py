@@ -10,7 +10,9 @@ from flask import Flask
 
 from authsvc import config
 
-README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "authsvc"
+README = (ROOT / "README.md").read_text("utf-8")
 SETTING = re.compile(r"^\| `AUTHSVC_(\w+)` \| (.*?) \| (.*) \|$", re.MULTILINE)
 DOCUMENTED = {name: (default, text) for name, default, text in SETTING.findall(README)}
 
@@ -33,9 +35,14 @@ def test_it_begins_with_what_it_is_and_two_commands_of_one_line_each() -> None:
     ]
 
 
+def test_the_settings_are_those_of_the_code() -> None:
+    """None is missing, and none is told of that does not exist."""
+    assert list(DOCUMENTED) == list(config.DEFAULTS)
+
+
 @pytest.mark.parametrize("name", config.DEFAULTS)
-def test_every_setting_is_there_with_its_default(name: str) -> None:
-    """A default is quoted as the code has it; where the code has none, words say what happens."""
+def test_a_setting_has_the_default_of_the_code(name: str) -> None:
+    """It is quoted as the code has it; where the code has none, words say what happens."""
     default = DOCUMENTED[name][0]
     assert default.strip("`") == config.DEFAULTS[name] if config.DEFAULTS[name] else "`" not in default
 
@@ -45,15 +52,21 @@ def test_the_secret_settings_are_marked() -> None:
     assert {name for name, (_, text) in DOCUMENTED.items() if text.startswith("*Secret.*")} == set(config.SECRETS)
 
 
-def test_every_endpoint_is_there(app: Flask) -> None:
-    """The table of endpoints has each route with its methods."""
+def test_every_warning_is_there() -> None:
+    """What the log calls `authsvc.W...` can be looked up."""
+    warnings = set(re.findall(r"authsvc\.W\d+", "".join(path.read_text("utf-8") for path in PACKAGE.rglob("*.py"))))
+    assert warnings == set(re.findall(r"^\| `(authsvc\.W\d+)` \|", README, re.MULTILINE))
+
+
+def test_the_endpoints_are_those_of_the_application(app: Flask) -> None:
+    """The table of endpoints has each route with its methods, and no other."""
     documented = dict(re.findall(r"^\| `(/\S+)` \| ([A-Z, ]+) \|", README, re.MULTILINE))
     routes = {rule.rule: ", ".join(sorted((rule.methods or set()) - {"OPTIONS"})) for rule in app.url_map.iter_rules()}
-    assert routes.items() <= documented.items()
+    assert documented == routes
 
 
-def test_every_command_is_there(app: Flask) -> None:
-    """The table of commands has each of ours; of Flask-Migrate's, `flask db --help` tells."""
-    documented = re.findall(r"^\| `(flask [a-z]+ [a-z]+)", README, re.MULTILINE)
-    ours = {command for command in commands(app.cli, "flask") if not command.startswith("flask db ")}
-    assert ours <= set(documented)
+def test_the_commands_are_those_of_the_application(app: Flask) -> None:
+    """The table of commands has each of ours, and no other; of Flask-Migrate's, `flask db --help` tells."""
+    documented = re.findall(r"^\| `(flask (?!db)[a-z]+ [a-z]+)", README, re.MULTILINE)
+    ours = [command for command in commands(app.cli, "flask") if not command.startswith("flask db ")]
+    assert sorted(documented) == sorted(ours)
