@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Protocol, cast
@@ -22,8 +22,18 @@ from sqlalchemy import create_engine, text
 from authsvc import create_app, logs
 from authsvc.config import load
 from authsvc.passwords import Passwords
-from tests.databases import NOW, PASSWORD, SECRET_KEY, Databases, SqliteDatabases, cheap_passwords, close
+from tests.databases import (
+    NOW,
+    PASSWORD,
+    SECRET_KEY,
+    Databases,
+    PostgresDatabases,
+    SqliteDatabases,
+    cheap_passwords,
+    close,
+)
 from tests.dialects import Auth, Console, in_process
+from tests.postgres import running_postgres
 from tests.servers import Server
 
 settings.register_profile(
@@ -46,16 +56,28 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Databases:
     return SqliteDatabases(tmp_path_factory.mktemp("sqlite"))
 
 
-@pytest.fixture(scope="session", params=["sqlite"])
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Databases]:
+    """Databases on the server at AUTHSVC_TEST_DATABASE_URL or, without one, on one started for the tests."""
+    with ExitStack() as stack:
+        url = os.environ.get("AUTHSVC_TEST_DATABASE_URL") or stack.enter_context(running_postgres()).url()
+        databases = PostgresDatabases(url)
+        stack.callback(databases.close)
+        yield databases
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def databases(request: pytest.FixtureRequest) -> Databases:
     """The databases of one kind; each kind is a parameter here and a fixture of that name."""
     return cast(Databases, request.getfixturevalue(request.param))
 
 
 @pytest.fixture
-def database_url(databases: Databases) -> str:
+def database_url(databases: Databases) -> Iterator[str]:
     """A database of this test's own, with `admin` and `user` in it."""
-    return databases.copy()
+    url = databases.copy()
+    yield url
+    databases.drop(url)
 
 
 @pytest.fixture
