@@ -1,0 +1,64 @@
+"""The counters' rules. What comes of them is in test_guessing.py."""
+
+import pytest
+
+from authsvc.identifiers import Key
+from authsvc.throttle import Counters, Limit, Limits, known_account, network, unknown_account
+
+LIMITS = Limits(Limit(1, 10), Limit(2, 20), Limit(3, 30), Limit(4, 40))
+
+
+def counters(*, known_address: bool = False) -> Counters:
+    """Those of one try."""
+    return Counters(LIMITS, "id:2", "192.0.2.1", known_address)
+
+
+@pytest.mark.parametrize(
+    ("address", "counted_as"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::", "2001:db8:1:3::/64"),
+        ("::1", "::/64"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_clients_are_counted_by_their_network(address: str, counted_as: str) -> None:
+    """An IPv4 client by its address, an IPv6 client by its /64, and all without an address together."""
+    assert network(address) == counted_as
+
+
+def test_a_wrong_code_charges_what_a_wrong_password_does_and_one_more() -> None:
+    """The counter of wrong codes is the only one of which a wrong password knows nothing."""
+    (extra,) = set(counters().for_code()) - set(counters().for_password())
+    assert (extra.scope, extra.account, extra.address, extra.limit) == ("otp", "id:2", "", LIMITS.otp)
+
+
+def test_each_counter_has_its_limit() -> None:
+    """The setting named after a kind of counter is the limit of that kind."""
+    assert {counter.scope: counter.limit for counter in counters().for_code()} == {
+        "account_address": LIMITS.account_address,
+        "address": LIMITS.address,
+        "account": LIMITS.account,
+        "otp": LIMITS.otp,
+    }
+
+
+def test_counters_are_locked_in_one_order() -> None:
+    """Whatever charges several takes them sorted by their key, so that two never wait for each other."""
+    for several in (counters().for_password(), counters().for_code()):
+        assert several == sorted(several, key=lambda counter: (counter.account, counter.address, counter.scope))
+
+
+@pytest.mark.parametrize("known_address", [False, True])
+def test_a_known_address_is_exempt_from_one_counter(known_address: bool) -> None:
+    """Only the account's own counter makes an exception, and only for an address that the account is known at."""
+    lenient = [counter.scope for counter in counters(known_address=known_address).for_code() if not counter.stops]
+    assert lenient == (["account"] if known_address else [])
+
+
+def test_nobody_shares_a_counter_with_somebody_else() -> None:
+    """Accounts, and unknown ids, names and phones that are spelt alike, count apart."""
+    keys = [Key("id", 2), Key("id", 3), Key("name", "2"), Key("name", "id:2"), Key("phone", "2")]
+    assert len({known_account(2), known_account(22), *map(unknown_account, keys)}) == 7
