@@ -238,15 +238,22 @@ class Administration:
 
     def set_appcfg(self, value: str) -> None:
         """Replace the console's configuration. Raises BadParameter where it is no JSON object."""
-        try:
-            is_object = isinstance(json.loads(value), dict)
-        except (ValueError, RecursionError):
-            is_object = False
-        if not is_object:
+        if not _is_json_object(value):
             raise errors.BadParameter("appcfg", "must be a JSON object")
         with self._database.write() as rows:
             rows.set_appcfg(value)
         logs.administered("appcfg.changed")
+
+
+def _is_json_object(text: str) -> bool:
+    def refuse(constant: str) -> float:  # NaN and Infinity, which Python reads and browsers do not
+        raise ValueError(constant)
+
+    try:
+        text.encode()  # an argument that was no UTF-8 has lone surrogates
+        return isinstance(json.loads(text, parse_constant=refuse), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _existing(rows: Repository, key: Key) -> Account:

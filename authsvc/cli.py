@@ -15,7 +15,7 @@ from flask.cli import AppGroup
 from authsvc import errors, logs
 from authsvc.administration import DEFAULT_ROLE, Administration
 from authsvc.config import Config
-from authsvc.identifiers import Key, parse_key
+from authsvc.identifiers import Key, is_text, parse_key
 from authsvc.repository import Account
 
 REFUSALS: dict[type[errors.Refusal], str] = {
@@ -49,7 +49,9 @@ class _KeyType(click.ParamType[Key]):
 
     name = "key"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Key:  # noqa: ARG002
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Key:
+        if not is_text(value):
+            self.fail("is not text", param, ctx)
         return parse_key(value)
 
 

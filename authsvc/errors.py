@@ -136,6 +136,9 @@ class Taken(Refusal):
         super().__init__()
         self.what = what
 
+    def __str__(self) -> str:
+        return self.what
+
 
 class UnknownRole(Refusal):
     """No role has this code."""

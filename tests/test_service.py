@@ -339,7 +339,7 @@ def test_a_damaged_hash_is_a_wrong_password_and_an_error(stored: str, auth: Auth
     """The caller learns nothing from it, the operator does."""
     query("UPDATE account SET password_hash = :stored WHERE name = 'user'", stored=stored)
     assert auth.verdict(auth.login("user", PASSWORD)) == (403, "Wrong username or password.")
-    (line,) = log.lines("password.hash_damaged")
+    (line,) = log.lines("account.damaged")
     assert (line["level"], line["account_id"]) == ("ERROR", 2)
 
 
