@@ -17,6 +17,9 @@ LENGTH_MIN, LENGTH_MAX = 8, 256
 """Characters in a new password (NIST SP 800-63B, section 5.1.1.2)."""
 
 
+_SHORTEST_DIGEST = 16  # bytes: none of the schemes makes a shorter one
+
+
 class DamagedHash(Exception):
     """A stored hash that no scheme here can read."""
 
@@ -42,11 +45,20 @@ class Passwords:
     def _matches(self, stored: str, password: str) -> bool:
         try:
             if stored.startswith(("scrypt:", "pbkdf2:")):
+                # Werkzeug takes what is cut short for a wrong password.
+                if len(bytes.fromhex(stored.split("$")[2])) < _SHORTEST_DIGEST:
+                    raise DamagedHash
                 return check_password_hash(stored, _normalised(password))
             return self._argon2.verify(stored, _normalised(password))
         except argon2.exceptions.VerifyMismatchError:
             return False
-        except (argon2.exceptions.Argon2Error, argon2.exceptions.InvalidHashError, ValueError, OverflowError) as error:
+        except (
+            argon2.exceptions.Argon2Error,
+            argon2.exceptions.InvalidHashError,
+            ValueError,
+            IndexError,
+            OverflowError,
+        ) as error:
             raise DamagedHash from error
 
     def match_nobody(self, password: str) -> None:
