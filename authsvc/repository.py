@@ -411,7 +411,7 @@ class Repository:
         """Set all counters of an account to nothing."""
         statement = select(_counter.account, _counter.address, _counter.scope).where(_counter.account == account)
         # One by one, in the order in which they are charged: two that lock the same rows never wait for each other.
-        for account_, address, scope in sorted(self._connection.execute(statement).tuples()):
+        for account_, address, scope in sorted(map(tuple, self._connection.execute(statement))):
             key = (_counter.account == account_, _counter.address == address, _counter.scope == scope)
             self._connection.execute(delete(_counters).where(*key))
 

@@ -22,6 +22,7 @@ from authsvc.database import migrate
 _GRANIAN_LOGGERS = {"handlers": {}, "loggers": {"_granian": {"handlers": [], "propagate": True}}}
 
 _RETRY_SECONDS = 2.0
+_LONGEST_REQUEST = 20  # seconds; ten of them waiting to be hashed, at the most
 
 
 def serve(app: Flask) -> None:
@@ -43,6 +44,7 @@ def serve(app: Flask) -> None:
         workers=config.workers,
         blocking_threads=config.threads,
         respawn_failed_workers=True,
+        workers_kill_timeout=_LONGEST_REQUEST,
         websockets=False,
         log_level=LogLevels.error,
         log_dictconfig=_GRANIAN_LOGGERS,
@@ -72,6 +74,9 @@ def _prepare_later(app: Flask) -> None:
 
 def _application() -> Any:
     """What a worker serves: the app of `wsgi.py`, which multiprocessing has imported as the main module."""
+    # Ctrl-C reaches the whole process group. It is for the parent, which then ends its workers: one that is told twice,
+    # by two signals, never ends.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()
     return sys.modules["__main__"].app
 

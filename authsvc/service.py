@@ -68,7 +68,7 @@ class Service:
         while True:
             credentials, counters = self._look_up(key, client)
             given_password, given_code = password, code
-            if credentials and credentials.otp_seed and code is None:
+            if credentials and credentials.otp_seed is not None and code is None:
                 given_password, given_code = otp.split_appended(password)
             matched = self._match_or_charge(credentials, given_password, counters)
             better_hash = matched.password_hash
@@ -131,7 +131,7 @@ class Service:
         now = self._clock()
         with self._database.write() as rows:
             self._stop_if_full(rows, counters, now, credentials)
-            if credentials.otp_seed:
+            if credentials.otp_seed is not None:
                 self._claim_or_charge(rows, credentials, code, counters, now)
             # From here on the account's row is locked: a disabling or a new password at the same moment is either
             # seen here, or waits and then ends the session opened here.
@@ -187,7 +187,7 @@ class Service:
     def _renewed(self, credentials: Credentials) -> str | None:
         """The seed under the newest secret key; as it is, where it cannot be read (a recovery code was given)."""
         try:
-            return credentials.otp_seed and self._seeds.renewed(credentials.otp_seed)
+            return None if credentials.otp_seed is None else self._seeds.renewed(credentials.otp_seed)
         except DamagedSeed:
             return credentials.otp_seed
 
