@@ -296,4 +296,4 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServ
 def server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that many tests share: they leave its accounts as they found them."""
     with _servers(tmp_path_factory) as start:
-        yield start(databases.copy())
+        yield start(databases.copy(), AUTHSVC_WORKERS="2")

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from flask import Flask
 from werkzeug.datastructures import Headers
-from werkzeug.http import parse_cookie
+from werkzeug.http import HTTP_STATUS_CODES, parse_cookie
 
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 
@@ -163,7 +163,7 @@ class Auth(Dialect):
             return answer.status, None
         assert body == {
             "code": answer.status,
-            "msg": HTTPStatus(answer.status).phrase,
+            "msg": HTTP_STATUS_CODES[answer.status],
             "data": {"reason": body["data"]["reason"]},
         }
         assert list(body) == ["code", "msg", "data"]

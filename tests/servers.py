@@ -1,6 +1,7 @@
 """Real servers: `python wsgi.py` in a process, a directory and with a port of its own."""
 
 import http.client
+import json
 import os
 import signal
 import socket
@@ -63,6 +64,11 @@ class Server:
         return self.log_file.read_text("utf-8")
 
     @property
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The same, line by line."""
+        return [json.loads(line) for line in self.log.splitlines()]
+
+    @property
     def errors(self) -> str:
         """What it has said on standard error so far."""
         return self._errors_file.read_text("utf-8")
@@ -85,7 +91,7 @@ def start(folder: Path, database_url: str, **settings: str) -> "subprocess.Popen
         "PATH": os.environ["PATH"],
         "AUTHSVC_DATABASE_URL": database_url,
         "AUTHSVC_SECRET_KEY": SECRET_KEY,
-        "AUTHSVC_WORKERS": "2",
+        "AUTHSVC_WORKERS": "1",
         **settings,
     }
     with (folder / "log.jsonl").open("ab") as log, (folder / "errors.txt").open("ab") as errors:

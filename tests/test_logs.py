@@ -1,0 +1,140 @@
+"""Log lines."""
+
+import io
+import json
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from authsvc import logs
+from tests.conftest import Clock, Commands, Log, MakeApp, World
+from tests.databases import PASSWORD, SECRET_KEY, Databases
+from tests.dialects import Auth, Console, in_process
+
+Query = Callable[..., list[Any]]
+
+
+def test_a_line_is_one_json_object(log: Log) -> None:
+    """With time (UTC), level, event and what belongs to it; absent fields are left out."""
+    before = datetime.now(UTC).replace(microsecond=0)
+    logs.login_refused("unknown_account", None)
+    (line,) = log.lines()
+    assert list(line) == ["time", "level", "event", "cause"]
+    assert line | {"time": ""} == {"time": "", "level": "WARNING", "event": "login.refused", "cause": "unknown_account"}
+    assert datetime.fromisoformat(line["time"]) >= before
+    assert line["time"].endswith("+00:00")
+
+
+def test_nobodys_input_forges_a_line(auth: Auth, log: Log) -> None:
+    """Whatever a caller sends, a request has its own lines and no others."""
+    forged = '\n{"event": "login.succeeded"}\r\n\u2028'
+    auth.call("GET", "/verify%0a%7b%22event%22:%20%22logout%22%7d", headers={"User-Agent": "x"})
+    auth.login(forged, PASSWORD, headers={"X-Request-ID": "a" * 65})
+    logs.notice("x", value=forged)
+    assert [line["event"] for line in log.lines()] == ["request", "request", "x"]
+    assert log.text.isascii()
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
+def test_the_level_is_where_our_lines_begin(level: str, log: Log) -> None:
+    """The libraries' begin at WARNING: below it they tell what they handle."""
+    stream = io.StringIO()
+    logs.configure(level, stream)
+    for name in ("authsvc", "sqlalchemy.engine"):
+        for each in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
+            logging.getLogger(name).log(each, name)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert next(line["level"] for line in lines if line["event"] == "authsvc") == level
+    assert [line["level"] for line in lines if line["event"] != "authsvc"] == ["WARNING", "ERROR", "CRITICAL"]
+    assert log.text == ""
+
+
+def test_an_error_is_told_without_its_message(log: Log) -> None:
+    """Types and places, causes included: messages may quote what a caller or a row held."""
+    try:
+        try:
+            int(PASSWORD)
+        except ValueError as error:
+            raise RuntimeError(PASSWORD) from error
+    except RuntimeError:
+        logs.failed("request.failed")
+    (line,) = log.lines()
+    assert [part for part in line["error"] if "." not in part] == ["RuntimeError", "ValueError"]
+    assert any("test_logs.py" in part for part in line["error"])
+    assert PASSWORD not in log.text
+
+
+# What is logged of what happens
+
+
+@pytest.mark.parametrize(
+    ("key", "password", "cause", "account_id"),
+    [
+        ("nobody", PASSWORD, "unknown_account", None),
+        ("user", "wrong", "wrong_password", 2),
+        ("2", "wrong", "wrong_password", 2),
+        ("off", "wrong", "wrong_password", 3),
+        ("off", PASSWORD, "account_disabled", 3),
+    ],
+)
+def test_a_refused_login_is_logged_with_its_true_cause(
+    key: str, password: str, cause: str, account_id: int | None, console: Console, command: Commands, log: Log
+) -> None:
+    """The operator learns what the caller does not."""
+    command("account", "add", "off", "--password-stdin", stdin=PASSWORD)
+    command("account", "disable", "off")
+    console.login(key, password)
+    (line,) = log.lines("login.refused", "login.succeeded")
+    assert (line["event"], line["cause"], line.get("account_id")) == ("login.refused", cause, account_id)
+    assert line["address"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("leave", [Auth.logout, Console.exit])
+def test_logins_and_logouts_are_logged(leave: Callable[[Any, str], object], world: World, log: Log) -> None:
+    """In either dialect, each with its account."""
+    token = world.auth.token("user", PASSWORD)
+    leave(world.auth if leave is Auth.logout else world.console, token)
+    lines = log.lines("login.succeeded", "logout")
+    assert [(line["event"], line["account_id"]) for line in lines] == [("login.succeeded", 2), ("logout", 2)]
+
+
+def test_the_lines_of_a_request_share_its_id(console: Console, log: Log) -> None:
+    """What was done for a request can be found by the id that its caller got."""
+    answer = console.login("user", PASSWORD)
+    assert [(line["event"], line["request_id"]) for line in log.lines()] == [
+        (event, answer.headers["X-Request-ID"]) for event in ("login.succeeded", "request")
+    ]
+
+
+def test_no_secret_is_ever_logged(
+    make_app: MakeApp, databases: Databases, query: Query, clock: Clock, log: Log
+) -> None:
+    """No password, token, key, hash or query string, whatever goes well or wrong and however talkative the log."""
+    app = make_app(AUTHSVC_LOG_LEVEL="DEBUG")
+    auth, console = Auth(in_process(app)), Console(in_process(app))
+    wrong = "a-wrong-password"
+    token = auth.token("user", PASSWORD)
+    for dialect, path in ((auth, "/login"), (console, "/doLogin")):
+        for password in (PASSWORD, wrong, f"{wrong}%ff", wrong * 20):
+            name = dialect.name_parameter
+            dialect.call("GET", f"{path}?{name}=user&password={password}&query=secretquery")
+            dialect.call("POST", path, form={name: password, "password": password})
+    for sent in (token, token[:-1], token * 2):
+        auth.verify(sent)
+        auth.call("GET", f"/nosuch/?satoken={sent}")
+        auth.call("PUT", f"/verify?satoken={sent}", headers={"Authorization": f"Bearer {sent}"})
+    query("UPDATE account SET password_hash = 'pbkdf2:sha256:x$secrethash$00' WHERE name = 'user'")
+    auth.login("user", PASSWORD)
+    query("ALTER TABLE session RENAME TO gone")
+    clock.advance(60)
+    auth.verify(token)
+    auth.login("admin", PASSWORD)
+    away = Auth(in_process(make_app(AUTHSVC_DATABASE_URL=databases.empty())))
+    away.login(PASSWORD, wrong)
+    assert log.text.count("\n") > 20
+    hashes = [row[0] for row in query("SELECT password_hash FROM account")]
+    secrets = [PASSWORD, wrong, token, token[:40], SECRET_KEY, "secretquery", "secrethash", "satoken=", *hashes]
+    assert [secret for secret in secrets if secret in log.text] == []

@@ -1,0 +1,369 @@
+"""The running service: real processes, real sockets, and what is left of it when it is stopped or killed."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+from authsvc.config import PREFIX
+from tests.conftest import StartServer
+from tests.databases import PASSWORD, Databases
+from tests.dialects import Auth, Console
+from tests.servers import ROOT, Server, wait_for
+
+MEGABYTE = 1 << 20
+TOO_LARGE = (413, "Body is longer than 16 KiB.")
+
+
+@pytest.fixture
+def auth(server: Server) -> Auth:
+    """The `/api/auth` dialect of the running service."""
+    return server.auth
+
+
+@pytest.fixture
+def console(server: Server) -> Console:
+    """The `/AccAdmin` dialect of the running service."""
+    return server.console
+
+
+def exchange(server: Server, *parts: bytes) -> bytes:
+    """Send these bytes on one connection; return all that comes back until the server closes it."""
+    with server.connect() as connection:
+        try:
+            for part in parts:
+                connection.sendall(part)
+        except OSError:
+            pass  # it has heard enough, and has said so
+        received = b""
+        try:
+            while chunk := connection.recv(65536):
+                received += chunk
+        except ConnectionResetError:
+            pass
+        return received
+
+
+def post(path: str, body: bytes, kind: str = "application/x-www-form-urlencoded") -> bytes:
+    """A request in plain bytes."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {kind}\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+# Both dialects over real sockets
+
+
+def test_a_session_lives_from_login_to_logout(auth: Auth) -> None:
+    """In /api/auth: opened, checked, ended, refused."""
+    token = auth.token("user", PASSWORD)
+    verdicts = [auth.verdict(act(token)) for act in (auth.verify, auth.whoami, auth.logout, auth.verify)]
+    assert verdicts == [(200, None), (200, None), (200, None), (401, "Token is revoked.")]
+
+
+def test_a_console_session_lives_from_login_to_logout(console: Console) -> None:
+    """In /AccAdmin too."""
+    token = console.token("user", PASSWORD)
+    verdicts = [console.verdict(act(token))[0] for act in (console.info, console.exit, console.info)]
+    assert verdicts == [200, 200, 401]
+
+
+def test_a_token_is_good_in_both_dialects(auth: Auth, console: Console) -> None:
+    """Whichever issued it, and ended in one it is ended in the other."""
+    token = auth.token("user", PASSWORD)
+    assert console.info(token).data["admin"]["name"] == "user"
+    assert auth.verify(console.token("user", PASSWORD)).data["username"] == "user"
+    console.exit(token)
+    assert auth.verify(token).status == 401
+
+
+def test_a_cookie_is_enough(server: Server) -> None:
+    """As a browser has it: log in, be known, log out, be forgotten."""
+    cookie = server.auth.login("user", PASSWORD).cookie[0]
+    headers = {"Cookie": f"satoken={cookie}"}
+    statuses = [server.auth.call("GET", path, headers=headers).status for path in ("/login", "/logout", "/login")]
+    assert statuses == [200, 200, 403]
+
+
+def test_the_service_is_ready(server: Server) -> None:
+    """It has brought the schema up to date before it answered."""
+    assert server.send("GET", "/readyz", {}, b"").json == {"status": "ready"}
+
+
+# Bad input in real bytes
+
+
+@pytest.mark.parametrize("path", ["/api/auth/login", "/AccAdmin/doLogin", "/nosuch"])
+@pytest.mark.parametrize("length", [True, False], ids=["with length", "without length"])
+def test_a_body_of_10_megabytes_is_refused(path: str, length: bool, server: Server) -> None:
+    """Announced or not, in the caller's dialect."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    if length:
+        answer = exchange(server, f"{head}Content-Length: {10 * MEGABYTE}\r\n\r\n".encode(), *[b"x" * MEGABYTE] * 10)
+    else:
+        chunk = b"100000\r\n" + b"x" * MEGABYTE + b"\r\n"
+        answer = exchange(server, f"{head}Transfer-Encoding: chunked\r\n\r\n".encode(), *[chunk] * 10, b"0\r\n\r\n")
+    if path.startswith("/AccAdmin"):
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith('{"code": 500, "msg": "参数错误", "data": null}'.encode())
+    else:
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert TOO_LARGE[1].encode() in answer
+
+
+@pytest.mark.parametrize("chunks", [[b"user", f"name=user&password={PASSWORD}".encode()], [b"x" * 4096] * 5])
+def test_a_body_without_length_is_read(chunks: list[bytes], server: Server) -> None:
+    """Like any other, and counted: up to 16 KiB it is good."""
+    head = b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
+    head += b"Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+    body = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+    assert exchange(server, head + body).startswith(b"HTTP/1.1 200 " if len(chunks) == 2 else b"HTTP/1.1 413 ")
+
+
+BAD_FORMS = [
+    b"%ff=%ff&NAME=%ff&password=x",
+    b"NAME=\xff\xfe&password=x",
+    b"NAME=a%00b&password=x",
+    b"NAME=%ED%A0%80&password=x",
+]
+BAD_JSON = [
+    b'{"NAME": "\xff", "password": "x"}',
+    b'{"NAME": "\\u0000", "password": "x"}',
+    b'{"NAME": "\\ud800", "password": "x"}',
+    b'{"NAME": ["x"], "password": "x"}',
+    b"[" * 16_000,
+    b'{"NAME":' * 1_000,
+    b"\x00\xff",
+    b"null",
+]
+
+
+@pytest.mark.parametrize("body", [*BAD_FORMS, *BAD_JSON])
+def test_bad_bytes_are_refused_in_the_callers_dialect(body: bytes, server: Server) -> None:
+    """Invalid UTF-8, NUL, lone surrogates, deep nesting: a refusal of the parameters, nothing worse."""
+    kind = "application/x-www-form-urlencoded" if body in BAD_FORMS else "application/json"
+    auth = exchange(server, post("/api/auth/login", body.replace(b"NAME", b"username"), kind))
+    console = exchange(server, post("/AccAdmin/doLogin", body.replace(b"NAME", b"key"), kind))
+    assert auth.startswith(b"HTTP/1.1 400 ")
+    assert console.endswith('{"code": 500, "msg": "参数错误", "data": null}'.encode())
+
+
+@pytest.mark.parametrize("query", ["username=%ff", "username=%00", "username=%ED%A0%80", "username=a&username=b"])
+def test_bad_queries_are_refused(query: str, auth: Auth) -> None:
+    """In a URL as in a body."""
+    assert auth.verdict(auth.call("GET", f"/login?{query}&password=x"))[0] == 400
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\r\n\r\n",
+        b"x\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nsatoken: a\x00b\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 5000 + b"\r\n",
+        b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 64,
+        bytes(range(256)) * 16,
+    ],
+    ids=range(14),
+)
+def test_garbage_is_no_request(request_: bytes, server: Server) -> None:
+    """It is refused or dropped, never a 5xx, and the service goes on."""
+    with server.connect() as connection:
+        try:
+            connection.sendall(request_)
+            connection.shutdown(socket.SHUT_WR)
+            answer = connection.recv(65536)
+        except OSError:
+            answer = b""  # it has hung up at the first bytes
+    assert not answer or re.match(rb"HTTP/1\.\d 4\d\d ", answer)
+    assert server.answers()
+
+
+def test_requests_follow_each_other_on_one_connection(server: Server) -> None:
+    """A refused body does not spoil the next request, and none sees anything of the one before."""
+    bad = b"POST /api/auth/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+    good = b"GET /api/auth/verify HTTP/1.1\r\nHost: x\r\n"
+    answers = exchange(server, bad, good + b"satoken: x\r\n\r\n", good + b"Connection: close\r\n\r\n")
+    reasons = re.findall(rb'"reason": "([^"]*)"', answers)
+    assert reasons == [b"Method is not allowed.", b"Token is invalid.", b"Token is missing."]
+
+
+# Many at once
+
+
+def test_parallel_logins_are_counted_exactly(databases: Databases, start_server: StartServer) -> None:
+    """Over several workers and both dialects: each has its own session, and none is lost from the count."""
+    server = start_server(databases.copy(), AUTHSVC_WORKERS="2")
+
+    def login(number: int) -> str:
+        return (server.auth if number % 2 else server.console).token("user", PASSWORD)
+
+    with ThreadPoolExecutor(30) as pool:
+        tokens = set(pool.map(login, range(30)))
+        verdicts = {answer.status for answer in pool.map(server.auth.verify, tokens)}
+    assert (len(tokens), verdicts) == (30, {200})
+    assert server.console.info(tokens.pop()).data["admin"]["loginCount"] == 30
+
+
+def test_of_parallel_logouts_one_wins(auth: Auth) -> None:
+    """Over several workers too."""
+    token = auth.token("user", PASSWORD)
+    with ThreadPoolExecutor(8) as pool:
+        statuses = sorted(answer.status for answer in pool.map(auth.logout, [token] * 16))
+    assert statuses == [200] + [403] * 15
+
+
+# Stopping, killing, starting again
+
+
+def test_sigterm_finishes_what_is_under_way(databases: Databases, start_server: StartServer) -> None:
+    """It accepts nothing new, answers what it has begun, and exits with 0."""
+    server = start_server(databases.copy())
+    body = f"username=user&password={PASSWORD}".encode()
+    head, _, _ = post("/api/auth/login", body).partition(b"\r\n\r\n")
+    with server.connect() as connection:
+        # The server asks for the body when it has begun with the request: then it is under way.
+        connection.sendall(head + b"\r\nExpect: 100-continue\r\n\r\n")
+        assert connection.recv(1024).startswith(b"HTTP/1.1 100 ")
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: not server.answers())
+        connection.sendall(body)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+    assert server.process.wait(30) == 0
+
+
+def test_a_kill_loses_nothing_that_was_answered(databases: Databases, start_server: StartServer) -> None:
+    """Every login and logout that was answered before `kill -9` holds after a restart, and nothing else does."""
+    url = databases.copy()
+    server = start_server(url)
+    with ThreadPoolExecutor(8) as pool:
+        tokens = list(pool.map(lambda _: server.auth.token("user", PASSWORD), range(16)))
+        ended = [server.auth.logout(token).status for token in tokens[:8]]
+    last = server.auth.login("user", PASSWORD)
+    server.kill()
+    again = start_server(url)
+    assert ended == [200] * 8
+    assert [again.auth.verify(token).status for token in tokens] == [401] * 8 + [200] * 8
+    assert again.auth.verify(last.headers["satoken"]).status == 200
+    assert again.console.info(tokens[-1]).data["admin"]["loginCount"] == 17
+
+
+def test_a_kill_under_load_loses_nothing_that_was_answered(databases: Databases, start_server: StartServer) -> None:
+    """Cut off in the middle, it has counted at least what it has answered, and all of that holds."""
+    url = databases.copy()
+    server = start_server(url)
+    answered: list[str] = []
+
+    def login_until_killed(_: int) -> None:
+        while True:
+            try:
+                answered.append(server.auth.token("user", PASSWORD))
+            except OSError:
+                return
+
+    with ThreadPoolExecutor(8) as pool:
+        workers = [pool.submit(login_until_killed, number) for number in range(8)]
+        wait_for(lambda: len(answered) >= 20)
+        server.kill()
+        wait_for(lambda: all(worker.done() for worker in workers))
+    again = start_server(url)
+    assert {again.auth.verify(token).status for token in answered} == {200}
+    count = again.console.login("user", PASSWORD).data["admin"]["loginCount"]
+    assert len(answered) < count <= len(answered) + 1 + 8
+
+
+def test_the_first_administrators_password_is_shown_once(databases: Databases, start_server: StartServer) -> None:
+    """As a plain line on standard error, in no log, and not at the next start."""
+    url = databases.empty()
+    server = start_server(url)
+    line = re.fullmatch(r"First administrator: admin, password (\S+) \(shown only once\)\n", server.errors)
+    assert line is not None
+    assert server.auth.login("admin", line[1]).data["role"] == "admin"
+    assert line[1] not in server.log
+    assert server.stop() == 0
+    assert start_server(url).errors == ""
+
+
+def test_a_given_password_makes_the_first_administrator_only(databases: Databases, start_server: StartServer) -> None:
+    """AUTHSVC_ADMIN_PASSWORD is not shown, and never changes an account that exists."""
+    url = databases.empty()
+    first = start_server(url, AUTHSVC_ADMIN_PASSWORD=PASSWORD)
+    assert first.auth.login("admin", PASSWORD).status == 200
+    assert PASSWORD not in first.errors + first.log
+    first.stop()
+    second = start_server(url, AUTHSVC_ADMIN_PASSWORD="another-password")
+    assert [second.auth.login("admin", each).status for each in (PASSWORD, "another-password")] == [200, 403]
+
+
+def test_a_server_logs_json_alone(databases: Databases, start_server: StartServer) -> None:
+    """Its own lines and those of the server below it; nothing comes on standard error."""
+    server = start_server(databases.copy(), AUTHSVC_SESION_LIFETIME="60")
+    exchange(server, b"garbage\r\n\r\n")
+    server.auth.login("user", "wrong")
+    server.stop()
+    events = [(line["event"], line["level"]) for line in server.log_lines]
+    assert events[0] == ("setting.risky", "WARNING")
+    assert ("server.starting", "INFO") in events
+    assert ("login.refused", "WARNING") in events
+    assert server.errors == ""
+
+
+# Starting with bad settings
+
+
+@pytest.mark.parametrize("command", [["wsgi.py"], ["-c", "import wsgi"]], ids=["run", "imported"])
+def test_bad_settings_stop_the_start(command: list[str], tmp_path: Path) -> None:
+    """With exit status 2 and one line for each problem, none of which shows a secret."""
+    environ = {"PATH": os.environ["PATH"], "AUTHSVC_PORT": "http", "AUTHSVC_SECRET_KEY": "hunter2"}
+    environ["AUTHSVC_DATABASE_URL"] = "mysql://root:hunter2@db.example/authsvc"
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, env=environ, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode().splitlines() == [
+        "AUTHSVC_DATABASE_URL: must begin with sqlite:/// or postgresql://",
+        "AUTHSVC_SECRET_KEY: is shorter than 32 characters",
+        "AUTHSVC_PORT: must be a whole number from 1 to 65535",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_importing_the_application_touches_no_database(databases: Databases) -> None:
+    """`wsgi:app` is a plain WSGI application; what it needs it opens when it is asked something."""
+    url = databases.empty()
+    environ = {"PATH": os.environ["PATH"], f"{PREFIX}DATABASE_URL": url, f"{PREFIX}SECRET_KEY": "k" * 32}
+    code = "import wsgi; print(wsgi.app.test_client().get('/healthz').json)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, check=True)
+    assert done.stdout.decode().splitlines()[-1] == "{'status': 'ok'}"
+    assert done.stderr == b""
+    database = make_url(url).database
+    assert make_url(url).get_backend_name() != "sqlite" or not Path(str(database)).exists()
+
+
+def test_starters_at_the_same_moment_share_key_and_administrator(databases: Databases, tmp_path: Path) -> None:
+    """Two that start on one empty database agree about everything; one of them shows the password."""
+    url, folders = databases.empty(), [tmp_path / "a", tmp_path / "b"]
+    servers = []
+    try:
+        for folder in folders:
+            folder.mkdir()
+            servers.append(Server(folder, url, AUTHSVC_SECRET_KEY=""))
+        shown = "".join(server.wait_until_up().errors for server in servers)
+        (password,) = re.findall(r"password (\S+) \(", shown)
+        token = servers[0].auth.token("admin", password)
+        assert servers[1].auth.verify(token).data["id"] == 1
+    finally:
+        for server in servers:
+            server.kill()
