@@ -7,12 +7,13 @@ import io
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
+import pyotp
 import pytest
 from click.testing import Result
 from flask import Flask
@@ -33,6 +34,8 @@ from tests.databases import (
     close,
 )
 from tests.dialects import Auth, Console, in_process
+from tests.doors import Door, door_of
+from tests.hashers import WatchedHasher
 from tests.postgres import running_postgres
 from tests.servers import Server
 
@@ -162,6 +165,20 @@ def console(app: Flask) -> Console:
 
 
 @pytest.fixture
+def door(app: Flask) -> Door:
+    """Where to try passwords, in both dialects by turns."""
+    return door_of(app)
+
+
+@pytest.fixture
+def hasher() -> Iterator[WatchedHasher]:
+    """A hasher to be watched; whatever it still holds up goes on when the test ends."""
+    hasher = WatchedHasher()
+    yield hasher
+    hasher.let_go()
+
+
+@pytest.fixture
 def token(auth: Auth) -> str:
     """The token of a live session of `user`."""
     return auth.token("user", PASSWORD)
@@ -217,6 +234,30 @@ class World:
 def world(auth: Auth, console: Console, clock: Clock, command: Commands) -> World:
     """The application and everything around it."""
     return World(auth, console, clock, command)
+
+
+class Authenticator:
+    """The owner's app with the seed of `user`, and the recovery codes."""
+
+    def __init__(self, enrolment: Mapping[str, Any], clock: Clock) -> None:
+        self.seed: str = enrolment["secret"]
+        self.recovery_codes: list[str] = enrolment["recovery_codes"]
+        self._totp, self._clock = pyotp.TOTP(self.seed), clock
+
+    def code(self, steps: int = 0) -> str:
+        """The code of now, or of so many steps later."""
+        return self._totp.at(int(self._clock()) + 30 * steps)
+
+    def wrong_code(self) -> str:
+        """A code that is not, was not and will not be right for a while."""
+        near = {self.code(steps) for steps in range(-50, 50)}
+        return next(code for code in ("000000", *map(str, range(100_000, 200_000))) if code not in near)
+
+
+@pytest.fixture
+def authenticator(command: Commands, clock: Clock) -> Authenticator:
+    """Two-step verification is on for `user`."""
+    return Authenticator(command.json("account", "otp", "user"), clock)
 
 
 # Logs

@@ -1,12 +1,18 @@
-"""Both dialects as one door, where the same verdict is the same word: what is promised of guessing is asked of each."""
+"""Both dialects as one door, where the same verdict is the same word.
+
+It speaks them by turns: guessing is promised to be one and the same, whichever is spoken.
+"""
 
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from threading import Barrier
 from typing import TypeVar
 
-from tests.dialects import Answer, Auth, Console, Send, Verdict
+from flask import Flask
+
+from tests.dialects import Auth, Console, Send, Verdict, in_process
 
 IN, WRONG, CODE_REQUIRED, WRONG_CODE = "in", "wrong", "code required", "wrong code"
 DISABLED, THROTTLED, BUSY = "disabled", "throttled", "busy"
@@ -45,31 +51,32 @@ def throttled(seconds: int) -> str:
 class Door:
     """Where to try a password: `door("a guess", "user")` says what came of it."""
 
-    def __init__(self, dialect: type[Auth | Console], send_from: Callable[[str], Send]) -> None:
-        self._dialect = dialect
+    def __init__(self, send_from: Callable[[str], Send], *dialects: type[Auth | Console]) -> None:
         self._send_from = send_from
-
-    def ask(
-        self, password: str, key: str = "user", *, code: str | None = None, at: str = HOME, forwarded: str | None = None
-    ) -> Answer:
-        """Try to log in, from the address `at`."""
-        dialect = self._dialect(self._send_from(at))
-        form = {dialect.name_parameter: key, "password": password, **({} if code is None else {"otp_code": code})}
-        headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
-        return dialect.call("POST", dialect.login_path, form=form, headers=headers)
+        self._dialects = cycle(dialects or (Auth, Console))
 
     def __call__(
         self, password: str, key: str = "user", *, code: str | None = None, at: str = HOME, forwarded: str | None = None
     ) -> str:
-        """Try to log in; return the verdict's word."""
-        answer = self.ask(password, key, code=code, at=at, forwarded=forwarded)
-        status, text = self._dialect.verdict(answer)
-        word = _WORDS[self._dialect][status, text and re.sub(r"\d+", "N", text)]
+        """Try to log in, from the address `at`; return the verdict's word."""
+        dialect = next(self._dialects)
+        form = {dialect.name_parameter: key, "password": password, **({} if code is None else {"otp_code": code})}
+        headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
+        answer = dialect(self._send_from(at)).call("POST", dialect.login_path, form=form, headers=headers)
+        status, text = dialect.verdict(answer)
+        word = _WORDS[dialect][status, text and re.sub(r"\d+", "N", text)]
+        if word == BUSY:
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
         if word != THROTTLED:
             return word
         (seconds,) = re.findall(r"\d+", str(text))
         assert answer.headers["Retry-After"] == seconds
         return throttled(int(seconds))
+
+
+def door_of(app: Flask, *dialects: type[Auth | Console]) -> Door:
+    """The door of an application in this process."""
+    return Door(lambda address: in_process(app, address), *dialects)
 
 
 def at_once(*acts: Callable[[], _T]) -> list[_T]:

@@ -1,0 +1,178 @@
+"""The tests that guard the counters, guarded themselves: each of these mistakes is noticed by the test named beside it.
+
+A mistake is a change of the service's text in a copy of the project; the named test must fail there, and passes here.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.servers import ROOT
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """In `file`, `old` becomes `new`; `test` notices."""
+
+    mistake: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+MUTANTS = [
+    Mutant(
+        "charge after the answer: what cannot be charged is told all the same",
+        "service.py",
+        "if not rows.charge(counter, now) and counter.stops:",
+        "if rows.charge(counter, now) is None:",
+        "test_guessing.py::test_of_any_number_of_wrong_guesses_the_limit_get_a_verdict",
+    ),
+    Mutant(
+        "a refusal takes its own charge back",
+        "service.py",
+        "            rows.commit()\n",
+        "",
+        "test_guessing.py::test_as_many_wrong_codes_get_a_verdict_as_promised",
+    ),
+    Mutant(
+        "full counters are looked at before hashing only",
+        "service.py",
+        " as rows:\n            self._stop_if_full(rows, counters, now, credentials)\n",
+        " as rows:\n",
+        "test_guessing.py::test_what_happens_while_a_password_is_hashed_counts",
+    ),
+    Mutant(
+        "full counters are looked at after hashing only",
+        "service.py",
+        "            self._stop_if_full(rows, counters, now, credentials)\n            return credentials, counters\n",
+        "            return credentials, counters\n",
+        "test_guessing.py::test_a_refused_try_costs_no_hash",
+    ),
+    Mutant(
+        "forgive after the password",
+        "service.py",
+        "            self._stop_if_full(rows, counters, now, credentials)\n            if",
+        "            self._stop_if_full(rows, counters, now, credentials)\n"
+        "            rows.forgive(counters.pair())\n            if",
+        "test_guessing.py::test_the_right_password_alone_does_not_forgive",
+    ),
+    Mutant(
+        "address counter forgiven by a success",
+        "service.py",
+        "            rows.forgive(counters.pair())\n",
+        "            for counter in counters.for_code():\n                rows.forgive(counter)\n",
+        "test_guessing.py::test_an_opened_session_forgives_one_counter_only",
+    ),
+    Mutant(
+        "compare codes, not steps: only the last one is remembered",
+        "repository.py",
+        "_account.otp_step < step",
+        "_account.otp_step != step",
+        "test_two_step.py::test_a_step_works_once_and_never_after_a_newer_one",
+    ),
+    Mutant(
+        "no decoy",
+        "service.py",
+        "        if not credentials:\n            self._hasher.match_nobody(password)\n",
+        "",
+        "test_guessing.py::test_a_wrong_guess_costs_one_hash",
+    ),
+    Mutant(
+        "unknown names are not counted",
+        "service.py",
+        "            self._charge(rows, counters.for_password(), now, credentials)\n",
+        "            credentials and self._charge(rows, counters.for_password(), now, credentials)\n",
+        "test_guessing.py::test_an_unknown_key_is_counted_like_a_known_one",
+    ),
+    Mutant(
+        "each failure prolongs the window",
+        "repository.py",
+        "else_=_counter.ends_at)",
+        "else_=window_end)",
+        "test_guessing.py::test_a_window_begins_with_its_first_failure",
+    ),
+    Mutant(
+        "strangers lock the owner out",
+        "throttle.py",
+        "stops=not self.known_address",
+        "stops=True",
+        "test_guessing.py::test_a_known_address_gets_in",
+    ),
+    Mutant(
+        "a disabled account is told before its code",
+        "service.py",
+        "            self._stop_if_full(rows, counters, now, credentials)\n            if",
+        "            self._stop_if_full(rows, counters, now, credentials)\n"
+        '            if rows.account(Key("id", credentials.account_id)).disabled:\n'
+        "                raise errors.AccountDisabled\n            if",
+        "test_two_step.py::test_disabled_is_told_only_after_the_code",
+    ),
+    Mutant(
+        "an appended code is tried both ways",
+        "service.py",
+        "            matched = self._match_or_charge(credentials, given_password, counters)\n            better_hash",
+        "            if credentials and given_password != password and self._matches(credentials, password):\n"
+        "                given_password, given_code = password, None\n"
+        "            matched = self._match_or_charge(credentials, given_password, counters)\n            better_hash",
+        "test_two_step.py::test_an_appended_code_costs_no_second_hash",
+    ),
+]
+
+
+def fails_in(folder: Path, *tests: str) -> bool:
+    """Whether one of these tests fails in a copy of the project; that it was run at all is seen to."""
+    options = ["-x", "--tb=no", "-p", "no:cacheprovider", "-k", "not postgresql"]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *(f"tests/{test}" for test in tests)],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    counted = {what: int(number) for number, what in re.findall(r"(\d+) (passed|failed|error)", run.stdout)}
+    assert counted.keys() & {"passed", "failed"}, run.stdout + run.stderr
+    assert "error" not in counted, run.stdout
+    return "failed" in counted
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator["dict[Mutant, Future[bool]]"]:
+    """Whether each mutant fails its test: tried two at a time, each in a copy of its own."""
+
+    def failure_of(mutant: Mutant) -> bool:
+        folder = tmp_path_factory.mktemp("mutant")
+        for part in ("authsvc", "migrations", "tests"):
+            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        file = folder / "authsvc" / mutant.file
+        before, found, after = file.read_text("utf-8").partition(mutant.old)
+        assert found
+        file.write_text(before + mutant.new + after, "utf-8")
+        return fails_in(folder, mutant.test)
+
+    threads = ThreadPoolExecutor(2)
+    yield {mutant: threads.submit(failure_of, mutant) for mutant in MUTANTS}
+    threads.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.mistake)
+def test_each_mistake_is_noticed(mutant: Mutant, results: "dict[Mutant, Future[bool]]") -> None:
+    """The test that is named fails where the mistake is made."""
+    assert results[mutant].result()
+
+
+def test_without_a_mistake_nothing_is_noticed() -> None:
+    """The same tests pass here."""
+    assert not fails_in(ROOT, *sorted({mutant.test for mutant in MUTANTS}))

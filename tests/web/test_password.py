@@ -1,0 +1,189 @@
+"""`POST /api/auth/password`: an account gives itself a new password."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from authsvc.passwords import Passwords
+from tests.conftest import Authenticator, Clock, Commands, Log, MakeApp, World
+from tests.databases import PASSWORD
+from tests.dialects import JSON, Answer, Auth, Verdict, in_process
+from tests.doors import IN, WRONG, Door, throttled
+from tests.hashers import WatchedHasher
+
+NEW = "a-new-password-of-mine"
+GUESS = "not-the-password"
+HOME = "127.0.0.1"
+WRONG_GUESS = (403, "Wrong username or password.")
+COMMON = "Parameter new_password is one of the most common passwords."
+BLOCKED = (429, "Too many failed logins. Try again in 300 seconds.")
+
+
+def change(auth: Auth, token: str | None, password: str = PASSWORD, new: str = NEW, **more: Any) -> Answer:
+    """Ask for a new password."""
+    return auth.call("POST", "/password", form={"password": password, "new_password": new}, token=token, **more)
+
+
+def test_the_new_password_is_in_force(auth: Auth, token: str, door: Door) -> None:
+    """The answer says just that it is done; from then on only the new one is right."""
+    assert change(auth, token).json == {"code": 200}
+    assert [door(password) for password in (NEW, PASSWORD)] == [IN, WRONG]
+
+
+def test_json_does_as_well(auth: Auth, token: str, door: Door) -> None:
+    """Form or JSON."""
+    body = json.dumps({"password": PASSWORD, "new_password": NEW}).encode()
+    answer = auth.call("POST", "/password", body=body, headers={"Content-Type": JSON}, token=token)
+    assert auth.verdict(answer) == (200, None)
+    assert door(NEW) == IN
+
+
+def test_every_other_session_ends(world: World, token: str) -> None:
+    """The one that changed it lives on, in both dialects; so do other accounts'."""
+    auth, console = world.auth, world.console
+    others = [auth.token("user", PASSWORD), console.token("user", PASSWORD)]
+    admin = auth.token("admin", PASSWORD)
+    change(auth, token)
+    assert [auth.verdict(auth.whoami(other)) for other in others] == [(403, "Token is revoked.")] * 2
+    assert [auth.verify(each).status for each in (token, admin)] == [200, 200]
+    assert console.info(token).json["code"] == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+def test_it_is_posted(auth: Auth, token: str, door: Door, method: str) -> None:
+    """Any other method is not allowed and changes nothing."""
+    answer = auth.call(method, f"/password?password={PASSWORD}&new_password={NEW}", token=token)
+    assert (answer.status, answer.headers["Allow"]) == (405, "OPTIONS, POST")
+    assert door(PASSWORD) == IN
+
+
+@pytest.mark.parametrize("form", [{}, {"password": GUESS, "new_password": "x"}], ids=["nothing", "a guess"])
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        pytest.param(lambda _, __: None, "Token is missing.", id="missing"),
+        pytest.param(lambda _, token: token[:-5], "Token is invalid.", id="invalid"),
+        pytest.param(lambda world, token: world.auth.logout(token) and token, "Token is revoked.", id="revoked"),
+        pytest.param(lambda world, token: world.clock.advance(43201) or token, "Token is expires.", id="expired"),
+        pytest.param(
+            lambda world, token: world.command("account", "disable", "user") and token,
+            "Token is revoked.",
+            id="disabled",
+        ),
+    ],
+)
+def test_without_a_live_token_nothing_else_matters(
+    world: World, token: str, spoil: Any, reason: str, form: Mapping[str, str], query: Any
+) -> None:
+    """403 and the token's reason, whatever the parameters are; nobody guesses without a session."""
+    answer = world.auth.call("POST", "/password", form=form, token=spoil(world, token))
+    assert world.auth.verdict(answer) == (403, reason)
+    assert query("SELECT * FROM counter") == []
+
+
+@pytest.mark.parametrize(
+    ("form", "reason"),
+    [
+        ({"new_password": NEW}, "Parameter password is missing."),
+        ({"password": PASSWORD}, "Parameter new_password is missing."),
+        ({"password": PASSWORD, "new_password": ""}, "Parameter new_password is empty."),
+        ({"password": PASSWORD, "new_password": "x" * 257}, "Parameter new_password is longer than 256 characters."),
+        ({"password": PASSWORD, "new_password": "a\x00bcdefgh"}, "Parameter new_password is not text."),
+        ({"password": PASSWORD, "new_password": "short-1"}, "Parameter new_password must have 8 to 256 characters."),
+        ({"password": PASSWORD, "new_password": "Password1"}, COMMON),
+        ({"password": PASSWORD, "new_password": "ａａａａａａａａ"}, COMMON),
+    ],
+)  # fmt: skip
+def test_a_parameter_that_cannot_be_used_is_named(
+    auth: Auth, token: str, door: Door, form: dict[str, str], reason: str, query: Any
+) -> None:
+    """400 says which and why; nothing changes, no guess is counted, the session lives on."""
+    answer = auth.call("POST", "/password", form=form, token=token)
+    assert auth.verdict(answer) == (400, reason)
+    assert query("SELECT * FROM counter") == []
+    assert door(PASSWORD) == IN
+    assert auth.verify(token).status == 200
+
+
+def test_the_present_password_is_looked_at_first(auth: Auth, token: str) -> None:
+    """A wrong one is told before the new one is looked at."""
+    assert auth.verdict(change(auth, token, GUESS, "short")) == WRONG_GUESS
+
+
+def test_a_wrong_present_password_is_a_wrong_guess(auth: Auth, token: str, door: Door, query: Any) -> None:
+    """Five here or at a login are five in all; then the right one is refused here and there."""
+    for _ in range(2):
+        assert auth.verdict(change(auth, token, GUESS)) == WRONG_GUESS
+    assert [door(GUESS, at=HOME) for _ in range(3)] == [WRONG] * 3
+    assert set(map(tuple, query("SELECT scope, count FROM counter"))) == {
+        ("account_address", 5),
+        ("address", 5),
+        ("account", 5),
+    }
+    blocked = change(auth, token)
+    assert (auth.verdict(blocked), blocked.headers["Retry-After"]) == (BLOCKED, "300")
+    assert door(PASSWORD, at=HOME) == throttled(300)
+
+
+def test_the_block_ends_with_its_window(auth: Auth, token: str, clock: Clock) -> None:
+    """It stops no session: after five minutes the same one changes the password."""
+    for _ in range(5):
+        change(auth, token, GUESS)
+    assert auth.verify(token).status == 200
+    clock.advance(300)
+    assert auth.verdict(change(auth, token)) == (200, None)
+
+
+def test_a_change_forgives_nothing(auth: Auth, token: str, door: Door) -> None:
+    """Only an opened session does."""
+    for _ in range(4):
+        change(auth, token, GUESS)
+    change(auth, token)
+    assert door(GUESS, at=HOME) == WRONG
+    assert door(NEW, at=HOME) == throttled(300)
+
+
+@pytest.mark.parametrize(("password", "hashes"), [(PASSWORD, 2), (GUESS, 1)])
+def test_what_a_change_costs(make_app: MakeApp, hasher: WatchedHasher, password: str, hashes: int) -> None:
+    """One hash to match and, if it matches, one to make; none at all once the counter is full."""
+    auth = Auth(in_process(make_app(Passwords(hasher))))
+    token = auth.token("user", PASSWORD)
+    before = hasher.asked
+    change(auth, token, password)
+    assert hasher.asked == before + hashes
+    for _ in range(5):
+        change(auth, token, GUESS)
+    before = hasher.asked
+    assert auth.verdict(change(auth, token)) == BLOCKED
+    assert hasher.asked == before
+
+
+def test_two_step_verification_is_not_asked_again(auth: Auth, command: Commands, clock: Clock) -> None:
+    """The session has proved it; `password,code` is no password here."""
+    owner = Authenticator(command.json("account", "otp", "user"), clock)
+    token = auth.token("user", f"{PASSWORD},{owner.code()}")
+    assert auth.verdict(change(auth, token, f"{PASSWORD},{owner.code(1)}")) == WRONG_GUESS
+    assert auth.verdict(change(auth, token)) == (200, None)
+
+
+@pytest.mark.parametrize("header", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Purpose": "prefetch"}])
+def test_other_sites_change_nothing(auth: Auth, token: str, door: Door, header: dict[str, str]) -> None:
+    """A browser that is sent by another site is refused."""
+    refused: Verdict = (403, "Request comes from another site.")
+    assert auth.verdict(change(auth, token, headers=header)) == refused
+    assert door(PASSWORD) == IN
+
+
+def test_the_log_says_what_happened(auth: Auth, token: str, log: Log) -> None:
+    """Changed, or refused and why; with the account, and without a password."""
+    for password, new in ((GUESS, NEW), (PASSWORD, "short"), (PASSWORD, NEW)):
+        change(auth, token, password, new)
+    lines = log.lines("password.refused", "password.changed")
+    assert [(line["event"], line.get("cause"), line["account_id"]) for line in lines] == [
+        ("password.refused", "wrong_password", 2),
+        ("password.refused", "bad_parameter", 2),
+        ("password.changed", None, 2),
+    ]
+    assert not any(password in log.text for password in (GUESS, PASSWORD, NEW))
