@@ -26,7 +26,9 @@ def free_port() -> int:
 class Postgres:
     """A server on a free port of 127.0.0.1, with a data directory of its own. Durability is off: nothing is to last."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **options: object) -> None:
+        """`options` are settings of postgresql.conf."""
+        self._options = options
         self.port = free_port()
         self._data = home / "data"
         self._log = home / "postgres.log"
@@ -45,6 +47,12 @@ class Postgres:
         self._run("initdb", "-D", str(self._data), "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C", "-N")
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Its first process, the parent of all others."""
+        assert self._process
+        return self._process.pid
+
     def url(self, database: str = "postgres") -> str:
         """The URL of one of its databases."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
@@ -53,7 +61,7 @@ class Postgres:
         """Start, and return when it accepts connections."""
         # Off: what makes commits survive a power cut, which is not what is tested with it, and costs most of the time.
         options = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
-        arguments = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        arguments = [word for name, value in {**options, **self._options}.items() for word in ("-c", f"{name}={value}")]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [self._programs / "postgres", "-D", self._data, *arguments],
@@ -89,11 +97,11 @@ class Postgres:
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
+def running_postgres(**options: object) -> Iterator[Postgres]:
     """A PostgreSQL that is gone, with its data, when the block ends."""
     with tempfile.TemporaryDirectory() as home:
         os.chmod(home, 0o755)  # noqa: PTH101
-        server = Postgres(Path(home))
+        server = Postgres(Path(home), **options)
         server.start()
         try:
             yield server
