@@ -10,15 +10,15 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from authsvc import logs
 from authsvc.config import Config
 from authsvc.errors import Refusal, Unavailable
-from authsvc.web import acc_admin, api_auth, envelope, health
+from authsvc.web import acc_admin, api_auth, description, envelope, health
 from authsvc.web.incoming import TOKEN_NAME
 
 
 def init_app(app: Flask, config: Config) -> None:
     """Register everything there is to call."""
     envelope.init_app(app)
-    for blueprint in (api_auth.blueprint, acc_admin.blueprint, health.blueprint):
-        app.register_blueprint(blueprint)
+    for module in (api_auth, acc_admin, health, description):
+        app.register_blueprint(module.blueprint)
     # Routing errors reach only handlers of the application, whatever the path: one handler for everything.
     app.register_error_handler(Exception, _refuse)
     if config.cors_origins:

@@ -1,0 +1,95 @@
+"""The OpenAPI document that the service serves, and whether an answer is what it says."""
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+
+from tests.dialects import Answer, Send
+from tests.servers import ROOT
+
+DOCUMENT: dict[str, Any] = json.loads(Path(ROOT, "authsvc/web/openapi.json").read_text("utf-8"))
+
+_OF_HTTP = {"content-type", "content-length", "date", "server", "connection", "transfer-encoding"}
+_OF_CORS = {
+    "vary",
+    *(f"access-control-{name}" for name in ("allow-origin", "allow-credentials", "expose-headers")),
+    *(f"access-control-allow-{name}" for name in ("methods", "headers")),
+}
+
+
+def resolved(node: Any) -> Any:
+    """The node itself, or what it refers to."""
+    while "$ref" in node and len(node) == 1:
+        node = functools.reduce(lambda inner, name: inner[name], node["$ref"].removeprefix("#/").split("/"), DOCUMENT)
+    return node
+
+
+def operations() -> Mapping[tuple[str, str], dict[str, Any]]:
+    """Every operation by its method and path."""
+    return {
+        (method.upper(), path): item[method]
+        for path, item in DOCUMENT["paths"].items()
+        for method in ("get", "head", "post", "put", "patch", "delete", "options", "trace")
+        if method in item
+    }
+
+
+def response_to(method: str, path: str, status: int) -> Any:
+    """What is said of an answer, on paths and for methods that are not described, too."""
+    console, elsewhere = f"{path}/".startswith("/AccAdmin/"), DOCUMENT["components"]["responses"]
+    if path not in DOCUMENT["paths"]:
+        name = "NotFound"
+    elif (method, path) not in operations():
+        name = "MethodNotAllowed"
+    else:
+        responses = operations()[method, path]["responses"]
+        assert str(status) in responses, f"{method} {path}: {status} is not described"
+        return resolved(responses[str(status)])
+    assert status == (200 if console else {"NotFound": 404, "MethodNotAllowed": 405}[name])
+    return elsewhere[f"Console{name}" if console else name]
+
+
+def check(method: str, target: str, answer: Answer) -> None:
+    """Hold an answer to the document: its status, each of its headers, and its body to the letter."""
+    path = target.partition("?")[0]
+    response = response_to(method, path, answer.status)
+    headers = {name.lower(): resolved(header) for name, header in response["headers"].items()}
+    sent = {name.lower(): value for name, value in answer.headers.items()}
+    undescribed = set(sent) - set(headers) - _OF_HTTP - _OF_CORS
+    absent = {name for name, header in headers.items() if header.get("required")} - set(sent)
+    assert not undescribed | absent, f"{method} {path}: {undescribed=}, {absent=}"
+    for name in set(headers) & set(sent):
+        conforms(sent[name], headers[name]["schema"])
+    if method == "HEAD" or "content" not in response:
+        assert answer.body == b""
+        return
+    media_type = answer.headers["Content-Type"].partition(";")[0]
+    assert media_type in response["content"], f"{method} {path}: {media_type} is not described"
+    body = json.loads(answer.body) if media_type == "application/json" else answer.body.decode()
+    conforms(body, response["content"][media_type]["schema"])
+
+
+def described(send: Send) -> Send:
+    """Carry requests by `send`, and hold every answer to the document."""
+
+    def send_and_check(method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        answer = send(method, target, headers, body)
+        check(method, target, answer)
+        return answer
+
+    return send_and_check
+
+
+def conforms(value: Any, schema: Mapping[str, Any]) -> None:
+    """Hold a value to one of the document's schemas."""
+    _validator(json.dumps(schema)).validate(value)
+
+
+@functools.cache
+def _validator(schema: str) -> jsonschema_rs.Draft202012Validator:
+    # With the components beside it, the document's own references lead somewhere.
+    return jsonschema_rs.Draft202012Validator({**json.loads(schema), "components": DOCUMENT["components"]})
