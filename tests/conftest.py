@@ -312,7 +312,8 @@ class StartServer(Protocol):
 
 
 @contextmanager
-def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """Starts servers; whatever happens, they end with the block."""
     started: list[Server] = []
 
     def start(database_url: str, **settings: str) -> Server:
@@ -329,12 +330,12 @@ def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
 @pytest.fixture
 def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
     """Starts servers of this test's own; whatever happens, they end with it."""
-    with _servers(tmp_path_factory) as start:
+    with servers(tmp_path_factory) as start:
         yield start
 
 
 @pytest.fixture(scope="session")
 def server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that many tests share: they leave its accounts as they found them."""
-    with _servers(tmp_path_factory) as start:
+    with servers(tmp_path_factory) as start:
         yield start(databases.copy(), AUTHSVC_WORKERS="2")

@@ -1,0 +1,198 @@
+"""Several replicas on one database: what one does, all know. The database is PostgreSQL, the replicas are processes."""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from authsvc.administration import Administration
+from authsvc.identifiers import Key
+from tests.conftest import Clock, Log, MakeApp, StartServer, servers
+from tests.databases import PASSWORD, Databases
+from tests.dialects import Answer, Auth, Console, in_process
+from tests.servers import Server
+
+ANOTHER_PASSWORD = "a-wholly-other-password"
+
+Query = Callable[..., list[Any]]
+
+
+@pytest.fixture(scope="module")
+def databases(postgresql: Databases) -> Databases:
+    """Nobody shares a SQLite file between machines."""
+    return postgresql
+
+
+@pytest.fixture(scope="module")
+def shared_url(databases: Databases) -> str:
+    """The database of `replicas`."""
+    return databases.copy()
+
+
+@pytest.fixture(scope="module")
+def replicas(shared_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    """Two servers on one database."""
+    with servers(tmp_path_factory) as start:
+        yield start(shared_url), start(shared_url)
+
+
+@pytest.fixture
+def administration(make_app: MakeApp, shared_url: str) -> Administration:
+    """The administrator, at a third place."""
+    administration = make_app(AUTHSVC_DATABASE_URL=shared_url).extensions["authsvc.administration"]
+    assert isinstance(administration, Administration)
+    return administration
+
+
+_NUMBERS = count()
+
+
+@pytest.fixture
+def name(administration: Administration) -> str:
+    """The name of an account of this test's own."""
+    name = f"replicated-{next(_NUMBERS)}"
+    administration.add_account(name, password=PASSWORD)
+    return name
+
+
+# Starting
+
+
+def test_replicas_that_start_together_make_one_installation(databases: Databases, start_server: StartServer) -> None:
+    """On an empty database one migrates, one makes the first administrator, and all become ready."""
+    url = databases.empty()
+    with ThreadPoolExecutor(4) as starters:
+        started = list(starters.map(lambda _: start_server(url), range(4)))
+    assert [server.send("GET", "/readyz", {}, b"").status for server in started] == [200] * 4
+    assert '"ERROR"' not in "".join(server.log for server in started)
+    (line,) = "".join(server.errors for server in started).splitlines()
+    password = line.removeprefix("First administrator: admin, password ").removesuffix(" (shown only once)")
+    assert {server.auth.login("admin", password).data["id"] for server in started} == {1}
+
+
+# Seeing what the other did
+
+
+@pytest.mark.parametrize("way", ["logout", "disabled", "password", "own password", "logged out", "two steps"])
+def test_an_end_made_at_one_is_seen_by_the_next_request_at_the_other(
+    way: str, replicas: tuple[Server, Server], administration: Administration, name: str
+) -> None:
+    """Whatever ends a session, no replica remembers that it was good a moment ago."""
+    here, there = replicas
+    token, key = here.auth.token(name, PASSWORD), Key("name", name)
+    ways: dict[str, Callable[[], object]] = {
+        "logout": lambda: here.auth.logout(token),
+        "disabled": lambda: administration.set_disabled(key, True),
+        "password": lambda: administration.set_password(key, ANOTHER_PASSWORD),
+        "own password": lambda: here.auth.call(
+            "POST",
+            "/password",
+            form={"password": PASSWORD, "new_password": ANOTHER_PASSWORD},
+            token=here.auth.token(name, PASSWORD),
+        ),
+        "logged out": lambda: administration.end_sessions(key),
+        "two steps": lambda: administration.enable_otp(key),
+    }
+    assert there.auth.verify(token).status == 200
+    ways[way]()
+    assert Auth.verdict(there.auth.verify(token)) == (401, "Token is revoked.")
+    assert there.console.info(token).json["code"] == 401
+
+
+def test_a_role_given_at_one_is_seen_by_the_next_request_at_the_other(
+    replicas: tuple[Server, Server], administration: Administration, name: str
+) -> None:
+    """So are its permissions: they are read with each request."""
+    here, there = replicas
+    token = here.auth.token(name, PASSWORD)
+    assert there.auth.verify(token, "dev").status == 403
+    administration.change_account(Key("name", name), role="admin")
+    assert there.auth.verify(token, "dev").headers["Remote-Role"] == "admin"
+
+
+def test_logins_at_all_replicas_are_counted_exactly(replicas: tuple[Server, Server], name: str) -> None:
+    """However many there are at the same moment, none is lost."""
+    with ThreadPoolExecutor(10) as callers:
+        answers = list(callers.map(lambda server: server.auth.login(name, PASSWORD), replicas * 10))
+    assert {answer.status for answer in answers} == {200}
+    assert replicas[0].console.login(name, PASSWORD).data["admin"]["loginCount"] == 21
+
+
+def test_wrong_guesses_at_all_replicas_share_one_limit(replicas: tuple[Server, Server], name: str) -> None:
+    """Of many at the same moment exactly five get a verdict, wherever they knock."""
+    with ThreadPoolExecutor(20) as callers:
+        answers = list(callers.map(lambda server: server.auth.login(name, "wrong password"), replicas * 10))
+    assert Counter(answer.status for answer in answers) == {403: 5, 429: 15}
+
+
+# Contention: two replicas in this process, whose hashes cost nothing, meet more often than two real ones
+
+
+@pytest.fixture
+def pair(make_app: MakeApp) -> list[Flask]:
+    """Two applications on one database."""
+    return [make_app(AUTHSVC_LIMIT_ADDRESS="100000/300") for _ in range(2)]
+
+
+def test_nothing_deadlocks(pair: list[Flask], log: Log) -> None:
+    """Whatever is done to few accounts by many at once, each gets an answer, and PostgreSQL has nobody to sacrifice."""
+    rng = random.Random(1)
+    names = ["admin", "user"]
+
+    def act(number: int) -> int:
+        app, name, address = pair[number % 2], names[number // 2 % 2], f"10.0.0.{rng.randrange(4)}"
+        key, administration = Key("name", name), app.extensions["authsvc.administration"]
+        auth, console = Auth(in_process(app, address)), Console(in_process(app, address))
+        acts: list[Callable[[], object]] = [
+            lambda: auth.login(name, PASSWORD),
+            lambda: console.login(name, "wrong password"),
+            lambda: administration.unlock(key),
+            lambda: administration.set_disabled(key, True),
+            lambda: administration.set_disabled(key, False),
+            lambda: administration.set_password(key, PASSWORD),
+            lambda: administration.end_sessions(key),
+            lambda: log_in_and(auth.logout),
+            lambda: log_in_and(lambda token: auth.login(name, PASSWORD, token=token)),
+            lambda: log_in_and(lambda token: change_password(auth, token)),
+        ]
+
+        def log_in_and(use: Callable[[str], Answer]) -> Answer:
+            answer = auth.login(name, PASSWORD)
+            return use(answer.headers["satoken"]) if answer.status == 200 else answer
+
+        answer = rng.choice(acts)()
+        return answer.status if isinstance(answer, Answer) else 200
+
+    with ThreadPoolExecutor(16) as callers:
+        statuses = Counter(callers.map(act, range(600)))
+    assert set(statuses) <= {200, 401, 403, 429}
+    assert statuses[200] > 200
+    assert log.lines("request.failed", "session.touch_failed") == []
+
+
+def change_password(auth: Auth, token: str) -> Answer:
+    """Change it to what it is, so that everybody else knows it, too."""
+    return auth.call("POST", "/password", form={"password": PASSWORD, "new_password": PASSWORD}, token=token)
+
+
+def test_many_purge_at_once(pair: list[Flask], query: Query, clock: Clock, log: Log) -> None:
+    """Each login drops a few of what is over; none waits for another, none fails, and everything goes."""
+    over = clock.now - 100
+    hashes = [(number.to_bytes(32, "big"), over) for number in range(500)]
+    for id_hash, ends_at in hashes:
+        query("INSERT INTO session VALUES (:id_hash, 1, 0, 0, :ends_at, '', '')", id_hash=id_hash, ends_at=ends_at)
+    query(f"INSERT INTO counter SELECT n, '', 'account', 1, {over} FROM generate_series(1, 500) AS n")
+    query("INSERT INTO known_address SELECT 1, n, 0 FROM generate_series(1, 500) AS n")
+    with ThreadPoolExecutor(16) as callers:
+        auths = [Auth(in_process(app)) for app in pair]
+        answers = list(callers.map(lambda auth: auth.login("user", PASSWORD), auths * 32))
+    assert {answer.status for answer in answers} == {200}
+    assert log.lines("request.failed") == []
+    assert query("SELECT count(*) FROM session") == [(64,)]
+    assert query("SELECT count(*) FROM counter") == [(0,)]
+    assert query("SELECT count(*) FROM known_address") == [(1,)]
