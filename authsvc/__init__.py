@@ -38,7 +38,7 @@ def create_app(
         prepare_engine(db.engine)
         database = Database(db.engine)
     sessions = SessionLimits(settings.session_lifetime, settings.session_idle_timeout)
-    tokens, seeds = Tokens(settings.secret_keys), Seeds(settings.secret_keys)
+    tokens, seeds = Tokens(settings.secret_keys, clock), Seeds(settings.secret_keys)
     app.extensions["authsvc"] = Service(database, passwords, tokens, seeds, sessions, settings.limits, clock)
     app.extensions["authsvc.administration"] = Administration(database, passwords, seeds, sessions, clock)
     web.init_app(app, settings)

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import URL, make_url
@@ -45,6 +44,7 @@ DEFAULTS = {
 }
 """Every setting, without its prefix, and what holds where it is absent or empty."""
 
+_ORIGIN = re.compile(r"https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _LIMITED = ("ACCOUNT_ADDRESS", "ADDRESS", "ACCOUNT", "OTP")  # as in Limits
 _SECRET_KEY_MIN = 32
 _LONG_LIFETIME = 30 * 86400
@@ -242,11 +242,10 @@ def _list(text: str) -> list[str]:
 
 
 def _origins(text: str) -> frozenset[str]:
-    for origin in _list(text):
-        parts = urlsplit(origin)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or origin != f"{parts.scheme}://{parts.netloc}":
-            raise ValueError("must list origins such as https://console.example, without a path")
-    return frozenset(origin.lower() for origin in _list(text))
+    origins = frozenset(origin.lower() for origin in _list(text))
+    if not all(map(_ORIGIN.fullmatch, origins)):
+        raise ValueError("must list origins such as https://console.example, without a path")
+    return origins
 
 
 def _timezone(text: str) -> ZoneInfo:

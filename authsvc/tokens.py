@@ -3,10 +3,10 @@
 import hashlib
 import re
 import secrets
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 from itsdangerous import BadSignature, TimestampSigner
 
@@ -26,11 +26,15 @@ class SignedId:
 
 
 class _Signer(TimestampSigner):
-    """Derives each key once: itsdangerous does it anew for every signature, which is half of its work."""
+    """Dates tokens by our clock, and derives each key once: anew for every signature is half of all the work."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, keys: list[str], clock: Callable[[], float]) -> None:
+        super().__init__(keys, salt=b"authsvc.session", key_derivation="hmac", digest_method=hashlib.sha256)
         self.derive_key = cache(super().derive_key)  # type: ignore[method-assign]
+        self._clock = clock
+
+    def get_timestamp(self) -> int:
+        return int(self._clock())
 
 
 class Tokens:
@@ -41,11 +45,9 @@ class Tokens:
     session is found by its id and never by the text.
     """
 
-    def __init__(self, keys: Sequence[str]) -> None:
+    def __init__(self, keys: Sequence[str], clock: Callable[[], float] = time.time) -> None:
         """Sign with the first of `keys`; verify with all of them."""
-        self._signer = _Signer(
-            list(reversed(keys)), salt=b"authsvc.session", key_derivation="hmac", digest_method=hashlib.sha256
-        )
+        self._signer = _Signer(list(reversed(keys)), clock)
 
     def issue(self) -> tuple[str, bytes]:
         """Make a new session id of 192 random bits; return its token and the hash to store."""

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
 import pyotp
@@ -116,12 +115,9 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock() -> Clock:
     """The clock of the application under test."""
-    clock = Clock(NOW)
-    # itsdangerous dates tokens by a clock of its own.
-    monkeypatch.setattr("itsdangerous.timed.time", SimpleNamespace(time=clock))
-    return clock
+    return Clock(NOW)
 
 
 class MakeApp(Protocol):

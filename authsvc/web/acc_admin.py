@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from flask import Blueprint, Response
-from werkzeug.exceptions import NotFound, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge, UnsupportedMediaType
 
 from authsvc import errors
 from authsvc.identifiers import parse_key
@@ -25,6 +25,7 @@ REFUSALS: dict[type[BaseException], tuple[int, str]] = {
     errors.CrossSite: (403, "跨站请求被拒绝"),
     errors.TokenRefused: (401, "未登录，请登录后再次访问"),
     NotFound: (404, "接口不存在"),
+    MethodNotAllowed: (500, "不支持的请求方式"),
     RequestEntityTooLarge: (500, "参数错误"),
     UnsupportedMediaType: (500, "参数错误"),
     BaseException: (500, "系统繁忙，请稍后再试"),

@@ -86,6 +86,7 @@ class Envelope:
             # PEP 3333: the path's bytes come as Latin-1.
             path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
             logs.request_ended(environ["REQUEST_METHOD"], path, int(code or 500), milliseconds, environ.get(CAUSE))
+            logs.bind(None, None)
 
 
 def init_app(app: Flask) -> None:

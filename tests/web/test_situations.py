@@ -31,7 +31,7 @@ CROSS_SITE: tuple[Verdict, Verdict] = (403, "Request comes from another site."),
 UNREADABLE: tuple[Verdict, Verdict] = (400, "Body is not a JSON object."), (500, "参数错误")
 WRONG_TYPE: tuple[Verdict, Verdict] = (415, "Body is neither a form nor JSON."), (500, "参数错误")
 TOO_LARGE: tuple[Verdict, Verdict] = (413, "Body is longer than 16 KiB."), (500, "参数错误")
-WRONG_METHOD: tuple[Verdict, Verdict] = (405, "Method is not allowed."), (500, "系统繁忙，请稍后再试")
+WRONG_METHOD: tuple[Verdict, Verdict] = (405, "Method is not allowed."), (500, "不支持的请求方式")
 
 
 def absent(what: str) -> tuple[Verdict, Verdict]:
