@@ -181,8 +181,9 @@ class Administration:
     def _change_otp(self, key: Key, event: str, seed: str | None, code_hashes: list[bytes]) -> Account:
         with self._database.write() as rows:
             account = _existing(rows, key)
-            rows.change_account(account.id, otp_seed=seed, otp_step=0)
+            # In the order in which a login with a recovery code locks them.
             rows.replace_recovery_codes(account.id, code_hashes)
+            rows.change_account(account.id, otp_seed=seed, otp_step=0)
             ended = rows.end_sessions(account.id)
         logs.administered(event, account.id)
         logs.sessions_ended(account.id, event, ended)

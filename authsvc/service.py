@@ -102,9 +102,8 @@ class Service:
             return credentials
         if not credentials:
             self._hasher.match_nobody(password)
-        now = self._clock()
         with self._database.write() as rows:
-            self._charge(rows, counters.for_password(), now, credentials)
+            self._charge(rows, counters.for_password(), self._clock(), credentials)
         if not credentials:
             raise errors.UnknownAccount
         raise errors.WrongCredentials(account_id=credentials.account_id)
@@ -128,8 +127,8 @@ class Service:
     ) -> tuple[Account, str]:
         """What follows the right password, in one transaction."""
         new_token, id_hash = self._tokens.issue()
-        now = self._clock()
         with self._database.write() as rows:
+            now = self._clock()
             self._stop_if_full(rows, counters, now, credentials)
             if credentials.otp_seed is not None:
                 self._claim_or_charge(rows, credentials, code, counters, now)
@@ -229,9 +228,8 @@ class Service:
             credentials, counters = self._look_up(Key("id", account_id), client)
             matched = self._match_or_charge(credentials, password, counters)
             new_hash = self._hasher.hash(passwords.check(new_password, "new_password"))
-            now = self._clock()
             with self._database.write() as rows:
-                self._stop_if_full(rows, counters, now, matched)
+                self._stop_if_full(rows, counters, self._clock(), matched)
                 if rows.change_if_unchanged(matched, password_hash=new_hash):
                     this_session = self._id_hash(token)
                     if not this_session or not rows.session(this_session):
