@@ -4,15 +4,17 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import count
 from typing import Any
 
+import psycopg
 import pytest
 from flask import Flask
 
 from authsvc.administration import Administration
 from authsvc.identifiers import Key
-from tests.conftest import Clock, Log, MakeApp, StartServer, servers
+from tests.conftest import Clock, Log, MakeApp, servers
 from tests.databases import PASSWORD, Databases
 from tests.dialects import Answer, Auth, Console, in_process
 from tests.servers import Server
@@ -63,16 +65,22 @@ def name(administration: Administration) -> str:
 # Starting
 
 
-def test_replicas_that_start_together_make_one_installation(databases: Databases, start_server: StartServer) -> None:
+def test_replicas_that_start_together_make_one_installation(
+    databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """On an empty database one migrates, one makes the first administrator, and all become ready."""
     url = databases.empty()
-    with ThreadPoolExecutor(4) as starters:
-        started = list(starters.map(lambda _: start_server(url), range(4)))
-    assert [server.send("GET", "/readyz", {}, b"").status for server in started] == [200] * 4
-    assert '"ERROR"' not in "".join(server.log for server in started)
-    (line,) = "".join(server.errors for server in started).splitlines()
-    password = line.removeprefix("First administrator: admin, password ").removesuffix(" (shown only once)")
-    assert {server.auth.login("admin", password).data["id"] for server in started} == {1}
+    with ExitStack() as stack:
+        started = [Server(tmp_path_factory.mktemp("replica"), url) for _ in range(4)]
+        for server in started:
+            stack.callback(server.kill)
+        for server in started:
+            server.wait_until_up()
+        assert [server.send("GET", "/readyz", {}, b"").status for server in started] == [200] * 4
+        assert '"ERROR"' not in "".join(server.log for server in started)
+        (line,) = "".join(server.errors for server in started).splitlines()
+        password = line.removeprefix("First administrator: admin, password ").removesuffix(" (shown only once)")
+        assert {server.auth.login("admin", password).data["id"] for server in started} == {1}
 
 
 # Seeing what the other did
@@ -180,19 +188,33 @@ def change_password(auth: Auth, token: str) -> Answer:
     return auth.call("POST", "/password", form={"password": PASSWORD, "new_password": PASSWORD}, token=token)
 
 
-def test_many_purge_at_once(pair: list[Flask], query: Query, clock: Clock, log: Log) -> None:
-    """Each login drops a few of what is over; none waits for another, none fails, and everything goes."""
+def test_many_purge_at_once(pair: list[Flask], query: Query, clock: Clock, log: Log, database_url: str) -> None:
+    """Each login drops a few of what is over; it waits for nobody, and everything goes that nobody holds."""
     over = clock.now - 100
-    hashes = [(number.to_bytes(32, "big"), over) for number in range(500)]
-    for id_hash, ends_at in hashes:
-        query("INSERT INTO session VALUES (:id_hash, 1, 0, 0, :ends_at, '', '')", id_hash=id_hash, ends_at=ends_at)
-    query(f"INSERT INTO counter SELECT n, '', 'account', 1, {over} FROM generate_series(1, 500) AS n")
+    query(
+        "INSERT INTO session SELECT sha256(n::text::bytea), 1, 0, 0, :over, '', '' FROM generate_series(1, 500) AS n",
+        over=over,
+    )
+    query("INSERT INTO counter SELECT n, '', 'account', 1, :over FROM generate_series(1, 500) AS n", over=over)
     query("INSERT INTO known_address SELECT 1, n, 0 FROM generate_series(1, 500) AS n")
-    with ThreadPoolExecutor(16) as callers:
+    with psycopg.connect(database_url) as somebody, ThreadPoolExecutor(16) as callers:
+        somebody.execute("SELECT FROM session LIMIT 1 FOR UPDATE")
         auths = [Auth(in_process(app)) for app in pair]
         answers = list(callers.map(lambda auth: auth.login("user", PASSWORD), auths * 32))
     assert {answer.status for answer in answers} == {200}
     assert log.lines("request.failed") == []
-    assert query("SELECT count(*) FROM session") == [(64,)]
+    assert query("SELECT count(*) FROM session") == [(64 + 1,)]
     assert query("SELECT count(*) FROM counter") == [(0,)]
     assert query("SELECT count(*) FROM known_address") == [(1,)]
+
+
+def test_a_table_that_has_seen_many_logins_stays_small(auth: Auth, query: Query, clock: Clock) -> None:
+    """Two logins an hour, each good for twelve: there are never more than two dozen sessions, idle ones included."""
+    sizes = []
+    for _ in range(100):
+        clock.advance(1800)
+        assert auth.login("user", PASSWORD).status == 200
+        ((size,),) = query("SELECT count(*) FROM session")
+        sizes.append(size)
+    assert sizes[:24] == list(range(1, 25))
+    assert set(sizes[25:]) == {25}

@@ -1,0 +1,541 @@
+"""What the service does while its database, its disk or its machine fails: asked of real processes."""
+
+import contextlib
+import http.client
+import os
+import resource
+import socket
+import socketserver
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import argon2
+import psycopg
+import pytest
+from flask import Flask
+from flask_migrate import downgrade
+from sqlalchemy import make_url
+
+from authsvc.database import MIGRATIONS
+from authsvc.models import SCHEMA_REVISION
+from authsvc.passwords import Passwords
+from tests.conftest import Clock, MakeApp, StartServer, servers
+from tests.databases import PASSWORD, Databases, PostgresDatabases
+from tests.dialects import Answer, Auth, Console, in_process
+from tests.postgres import Postgres, running_postgres
+from tests.servers import Server, wait_for
+
+SOON = 5.0
+"""Seconds in which the contract wants an answer, whatever the database does."""
+UNAVAILABLE = {
+    (503, "5", '{"code": 503, "msg": "Service Unavailable", "data": {"reason": "Service is unavailable."}}'),
+    (503, "5", '{"code": 500, "msg": "系统繁忙，请稍后再试", "data": null}'),
+}
+"""Status, Retry-After and body: in either dialect what makes a proxy try another replica."""
+NOT_ANSWERING = {"status": "not ready", "reason": "The database does not answer."}
+
+Query = Callable[..., list[Any]]
+Call = Callable[[], Answer]
+
+
+def at_once(calls: Sequence[Call]) -> list[Answer]:
+    """What came back of requests made all at the same time, none of them late."""
+
+    def timed(call: Call) -> Answer:
+        started = time.monotonic()
+        answer = call()
+        assert time.monotonic() - started < SOON
+        return answer
+
+    with ThreadPoolExecutor(len(calls)) as callers:
+        return list(callers.map(timed, calls))
+
+
+def every_request(server: Server, token: str, password: str = PASSWORD) -> list[Call]:
+    """One of each kind that needs the database."""
+    auth, console = server.auth, server.console
+    return [
+        *(partial(ask, token) for ask in (auth.verify, auth.whoami, auth.logout, console.info, console.exit)),
+        *(partial(ask, "user", password) for ask in (auth.login, console.login)),
+    ]
+
+
+def refusals(answers: list[Answer]) -> set[tuple[int, str | None, str]]:
+    """Status, Retry-After and body of each."""
+    return {(answer.status, answer.headers.get("Retry-After"), answer.body.decode().strip()) for answer in answers}
+
+
+def readiness(server: Server) -> tuple[int, Any]:
+    """What /readyz says."""
+    answer = server.send("GET", "/readyz", {}, b"")
+    return answer.status, answer.json
+
+
+def is_ready(server: Server) -> bool:
+    """Whether it says that it can work."""
+    return readiness(server) == (200, {"status": "ready"})
+
+
+def logged(server: Server, text: str) -> None:
+    """Return when `text` is logged, from now on."""
+    seen = len(server.log)
+    wait_for(lambda: text in server.log[seen:])
+
+
+# A database that fails
+
+
+class Wire(socketserver.ThreadingTCPServer):
+    """A TCP proxy: the network between the service and its database, which may get slow or fall silent."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int) -> None:
+        self.target = ("127.0.0.1", port)
+        self.delay = 0.0
+        self.flows = threading.Event()
+        self.flows.set()
+        super().__init__(("127.0.0.1", 0), _Connection)
+
+    def leads_to(self, url: str) -> str:
+        """The address of a database through this proxy."""
+        return make_url(url).set(port=self.server_address[1]).render_as_string(hide_password=False)
+
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """While the block runs nothing arrives, and nobody is told."""
+        self.flows.clear()
+        yield
+        self.flows.set()
+
+    @contextlib.contextmanager
+    def slow(self, seconds: float) -> Iterator[None]:
+        """While the block runs everything arrives late."""
+        self.delay = seconds
+        yield
+        self.delay = 0.0
+
+
+class _Connection(socketserver.BaseRequestHandler):
+    server: Wire
+
+    def handle(self) -> None:
+        with socket.create_connection(self.server.target) as database:
+            back = threading.Thread(target=self._carry, args=(database, self.request))
+            back.start()
+            self._carry(self.request, database)
+            back.join()
+
+    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                self.server.flows.wait()
+                time.sleep(self.server.delay)
+                sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL that nobody minds failing."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def fragile(postgres: Postgres) -> Databases:
+    """Its databases."""
+    return PostgresDatabases(postgres.url())
+
+
+@pytest.fixture(scope="module")
+def wire(postgres: Postgres) -> Iterator[Wire]:
+    """What leads to it."""
+    with Wire(postgres.port) as wire:
+        threading.Thread(target=wire.serve_forever, args=(0.01,), daemon=True).start()
+        yield wire
+        wire.shutdown()
+
+
+@pytest.fixture(scope="module")
+def url(fragile: Databases) -> str:
+    """The database of `service`."""
+    return fragile.copy()
+
+
+@pytest.fixture(scope="module")
+def service(url: str, wire: Wire, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that lives through all that happens to its database: it is never restarted."""
+    with servers(tmp_path_factory) as start:
+        yield start(wire.leads_to(url))
+
+
+@pytest.fixture
+def session(service: Server, ask_database: Query) -> str:
+    """The token of a live session of `user`, whom nobody has tried to guess."""
+    wait_for(partial(is_ready, service))
+    ask_database("DELETE FROM counter")
+    return service.auth.token("user", PASSWORD)
+
+
+@pytest.fixture
+def ask_database(url: str) -> Query:
+    """Asks the database of `service` behind its back."""
+
+    def ask(statement: str) -> list[Any]:
+        with psycopg.connect(url, autocommit=True, options="-c default_transaction_read_only=off") as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    return ask
+
+
+COUNTS = (
+    "SELECT (SELECT sum(login_count) FROM account), (SELECT count(*) FROM session), (SELECT sum(count) FROM counter)"
+)
+
+
+def test_a_database_that_is_down_is_a_503(
+    service: Server, postgres: Postgres, session: str, ask_database: Query
+) -> None:
+    """Every request is refused in its dialect's envelope, soon, and neither a session nor a count is lost or added."""
+    before = ask_database(COUNTS)
+    postgres.stop()
+    try:
+        assert refusals(at_once(every_request(service, session) * 3)) == UNAVAILABLE
+        assert refusals(at_once(every_request(service, session, "wrong password"))) == UNAVAILABLE
+        assert readiness(service) == (503, NOT_ANSWERING)
+        assert service.answers()
+    finally:
+        postgres.start()
+    assert service.auth.verify(session).status == 200
+    assert ask_database(COUNTS) == before
+
+
+def test_a_restarted_database_costs_nobody_an_error(service: Server, postgres: Postgres, session: str) -> None:
+    """The pool is full of dead connections, and every request finds a living one."""
+    for _ in range(3):
+        at_once([partial(service.auth.verify, session)] * 40)
+        postgres.stop()
+        postgres.start()
+        answers = at_once([partial(service.auth.verify, session), partial(service.console.info, session)] * 20)
+        assert {answer.status for answer in answers} == {200}
+        assert {answer.json["code"] for answer in answers} == {200}
+
+
+def test_traffic_through_a_restart_gets_no_wrong_verdict(
+    service: Server, postgres: Postgres, session: str, ask_database: Query
+) -> None:
+    """Right stays right and wrong stays wrong; a login that was answered is there, and none that nobody asked for."""
+    (logins_before,) = ask_database("SELECT login_count FROM account WHERE name = 'user'")[0]
+    goes_on = threading.Event()
+    goes_on.set()
+
+    def repeat(ask: Call) -> list[Answer]:
+        answers = []
+        while goes_on.is_set():
+            answers.append(ask())
+        return answers
+
+    with ThreadPoolExecutor(8) as callers:
+        checks = [callers.submit(repeat, partial(service.auth.verify, session)) for _ in range(4)]
+        logins = [callers.submit(repeat, partial(service.auth.login, "user", PASSWORD)) for _ in range(2)]
+        guesses = [callers.submit(repeat, partial(service.auth.login, "admin", "wrong password")) for _ in range(2)]
+        for _ in range(3):
+            logged(service, '"login.succeeded"')
+            postgres.stop()
+            logged(service, '"status": 503')
+            postgres.start()
+        wait_for(lambda: is_ready(service))
+        goes_on.clear()
+
+    def told(futures: list[Future[list[Answer]]]) -> list[int]:
+        return [answer.status for future in futures for answer in future.result()]
+
+    assert set(told(checks)) == {200, 503}
+    assert set(told(logins)) == {200, 503}
+    assert set(told(guesses)) <= {403, 429, 503}
+    tokens = [answer.headers["satoken"] for future in logins for answer in future.result() if answer.status == 200]
+    assert {service.auth.verify(token).status for token in tokens} == {200}
+    (logins_after,) = ask_database("SELECT login_count FROM account WHERE name = 'user'")[0]
+    # A commit may arrive although its confirmation does not.
+    assert len(tokens) <= logins_after - logins_before <= len(told(logins))
+    assert told(guesses).count(403) <= 5
+
+
+def test_a_silent_database_is_a_503(service: Server, wire: Wire, session: str) -> None:
+    """Nothing is refused and nothing answers: nobody waits for longer than the contract says."""
+    at_once([partial(service.auth.verify, session)] * 40)
+    with wire.silent():
+        assert refusals(at_once(every_request(service, session) * 8)) == UNAVAILABLE
+        assert readiness(service) == (503, NOT_ANSWERING)
+        assert service.answers()
+    assert {answer.status for answer in at_once([partial(service.auth.verify, session)] * 40)} == {200}
+
+
+def test_a_slow_database_is_waited_for(service: Server, wire: Wire, session: str) -> None:
+    """As long as it is not too slow, everything works."""
+    with wire.slow(0.05):
+        answers = at_once([partial(service.auth.login, "user", PASSWORD), partial(service.auth.verify, session)] * 4)
+    assert {answer.status for answer in answers} == {200}
+
+
+@pytest.mark.parametrize("table", ["account", "session"])
+def test_a_locked_table_is_a_503(table: str, service: Server, session: str, url: str) -> None:
+    """Somebody's long transaction, such as a dump or a migration by hand, makes nobody wait for longer."""
+    with psycopg.connect(url) as connection:
+        connection.execute(f"LOCK TABLE {table}".encode())
+        assert refusals(at_once(every_request(service, session) * 3)) == UNAVAILABLE
+    assert service.auth.verify(session).status == 200
+
+
+def test_a_locked_account_stops_no_check(service: Server, session: str, url: str) -> None:
+    """Logins to an account that somebody holds wait and are refused; sessions, and others' logins, go on."""
+    with psycopg.connect(url) as connection:
+        connection.execute("SELECT FROM account WHERE name = 'user' FOR UPDATE")
+        with ThreadPoolExecutor(1) as callers:
+            refused = callers.submit(at_once, [partial(service.auth.login, "user", PASSWORD)] * 8)
+            answers = at_once(
+                [partial(service.auth.verify, session), partial(service.auth.login, "admin", PASSWORD)] * 4
+            )
+            assert {answer.status for answer in answers} == {200}
+            assert not refused.done()
+            assert {answer.status for answer in refused.result()} == {503}
+
+
+def test_a_read_only_database_still_verifies(service: Server, session: str, ask_database: Query) -> None:
+    """Sessions are good where nothing can be written, even where "last seen" is due; logins are refused."""
+    name = ask_database("UPDATE session SET last_seen_at = last_seen_at - 120 RETURNING current_database()")[0][0]
+    ask_database(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    ask_database(PostgresDatabases._DISCONNECT)
+    try:
+        assert {answer.status for answer in at_once([partial(service.auth.verify, session)] * 20)} == {200}
+        assert service.auth.verdict(service.auth.login("user", PASSWORD)) == (503, "Service is unavailable.")
+    finally:
+        ask_database(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        ask_database(PostgresDatabases._DISCONNECT)
+    assert service.auth.login("user", PASSWORD).status == 200
+
+
+@pytest.mark.usefixtures("session")
+def test_200_parallel_logins_all_finish(service: Server, ask_database: Query) -> None:
+    """Each waits its turn; one that would wait too long for its hash is told so, and is not counted."""
+    (before,) = ask_database("SELECT login_count FROM account WHERE name = 'user'")[0]
+    with ThreadPoolExecutor(200) as callers:
+        answers = list(callers.map(lambda _: service.auth.login("user", PASSWORD), range(200)))
+    told = Counter(map(Auth.verdict, answers))
+    assert set(told) <= {(200, None), (503, "Service is busy.")}
+    assert ask_database("SELECT login_count FROM account WHERE name = 'user'") == [(before + told[200, None],)]
+
+
+def test_200_parallel_logins_share_16_connections(make_app: MakeApp) -> None:
+    """Where hashes cost nothing the connections are what is waited for, and every login gets one."""
+    cheap = Passwords(argon2.PasswordHasher.from_parameters(argon2.profiles.CHEAPEST), places=200)
+    console = Console(in_process(make_app(cheap)))
+    with ThreadPoolExecutor(200) as callers:
+        answers = list(callers.map(lambda _: console.login("user", PASSWORD), range(200)))
+    assert {answer.json["code"] for answer in answers} == {200}
+    assert console.login("user", PASSWORD).data["admin"]["loginCount"] == 201
+
+
+def test_a_database_that_is_down_at_start_is_waited_for(
+    fragile: Databases, postgres: Postgres, start_server: StartServer
+) -> None:
+    """The service is alive, not ready, and says why; with the database it becomes ready, without a restart."""
+    url = fragile.empty()
+    postgres.stop()
+    try:
+        server = start_server(url, AUTHSVC_ADMIN_PASSWORD=PASSWORD)
+        assert readiness(server) == (503, NOT_ANSWERING)
+        assert refusals(at_once(every_request(server, "")[-2:])) == UNAVAILABLE
+    finally:
+        postgres.start()
+    wait_for(lambda: '"database.ready"' in server.log)
+    assert is_ready(server)
+    assert server.auth.login("admin", PASSWORD).status == 200
+
+
+def test_a_database_that_is_silent_at_start_is_waited_for(
+    fragile: Databases, wire: Wire, start_server: StartServer
+) -> None:
+    """A host that swallows what it is sent keeps the service from nothing but being ready."""
+    with wire.silent():
+        server = start_server(wire.leads_to(fragile.empty()), AUTHSVC_ADMIN_PASSWORD=PASSWORD)
+        assert readiness(server) == (503, NOT_ANSWERING)
+    wait_for(lambda: '"database.ready"' in server.log)
+    assert is_ready(server)
+    assert server.auth.login("admin", PASSWORD).status == 200
+
+
+# A file that fails
+
+
+@pytest.fixture
+def file_url(sqlite: Databases) -> Iterator[str]:
+    """A SQLite database of this test's own."""
+    url = sqlite.copy()
+    yield url
+    sqlite.drop(url)
+
+
+@pytest.fixture
+def file_service(file_url: str, start_server: StartServer) -> Server:
+    """A server on it."""
+    return start_server(file_url)
+
+
+@pytest.fixture
+def writer(file_url: str) -> Iterator[sqlite3.Connection]:
+    """Somebody else who writes to the file."""
+    with contextlib.closing(sqlite3.connect(str(make_url(file_url).database), isolation_level=None)) as connection:
+        yield connection
+
+
+def test_a_locked_file_is_waited_for(file_service: Server, writer: sqlite3.Connection) -> None:
+    """A login waits for another writer to finish: two seconds are nothing unusual."""
+    writer.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(1) as callers:
+        login = callers.submit(file_service.auth.login, "user", PASSWORD)
+        with pytest.raises(TimeoutError):
+            login.result(2)
+        writer.execute("COMMIT")
+        assert login.result().status == 200
+
+
+def test_a_file_locked_for_long_still_verifies(file_service: Server, writer: sqlite3.Connection) -> None:
+    """What must write is refused in the end; sessions are good all the time, even where "last seen" is due."""
+    token = file_service.auth.token("user", PASSWORD)
+    writer.execute("UPDATE session SET last_seen_at = last_seen_at - 120")
+    writer.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(1) as callers:
+        logins = [partial(ask, "user", PASSWORD) for ask in (file_service.auth.login, file_service.console.login)]
+        refused = callers.submit(at_once, logins)
+        assert {answer.status for answer in at_once([partial(file_service.auth.verify, token)] * 40)} == {200}
+        assert refusals(refused.result()) == UNAVAILABLE
+    writer.execute("COMMIT")
+    assert file_service.auth.login("user", PASSWORD).status == 200
+
+
+def _group(pid: int) -> int | None:
+    with contextlib.suppress(ProcessLookupError):
+        return os.getpgid(pid)
+    return None
+
+
+@contextlib.contextmanager
+def files_limited_to(size: int, server: Server) -> Iterator[None]:
+    """While the block runs no file that the server writes to can grow beyond `size`, as if the disk were full."""
+    pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    of_server = [pid for pid in pids if _group(pid) == server.process.pid]
+    before = [resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY)) for pid in of_server]
+    yield
+    for pid, limits in zip(of_server, before, strict=True):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_still_verifies(file_service: Server, file_url: str, writer: sqlite3.Connection) -> None:
+    """Where the file cannot grow sessions are good, even where "last seen" is due; logins are refused."""
+    auth, console = file_service.auth, file_service.console
+    token = auth.token("user", PASSWORD)
+    writer.execute("UPDATE session SET last_seen_at = last_seen_at - 120")
+    wal = Path(f"{make_url(file_url).database}-wal")
+    # The limit holds for the service's own log as well: let the database's be far longer.
+    wait_for(lambda: auth.login("user", PASSWORD).status == 200 and wal.stat().st_size > 200_000)
+    with files_limited_to(wal.stat().st_size, file_service):
+        assert {answer.status for answer in at_once([partial(auth.verify, token)] * 20)} == {200}
+        logins = [partial(ask, "user", PASSWORD) for ask in (auth.login, console.login)]
+        assert refusals(at_once(logins)) == UNAVAILABLE
+    assert auth.login("user", PASSWORD).status == 200
+
+
+# A machine that fails
+
+
+def test_a_killed_replica_takes_nothing_with_it(database_url: str, query: Query, start_server: StartServer) -> None:
+    """Each login that was answered holds at another replica; of those that were not, all is there or nothing."""
+    victim, survivor = start_server(database_url), start_server(database_url)
+
+    def login(_: int) -> str | None:
+        try:
+            return str(victim.auth.login("user", PASSWORD).headers["satoken"])
+        except (OSError, http.client.HTTPException):
+            return None
+
+    with ThreadPoolExecutor(16) as callers:
+        tokens = callers.map(login, range(64))
+        wait_for(lambda: victim.log.count('"login.succeeded"') > 16)
+        victim.kill()
+    answered = [token for token in tokens if token]
+    assert 0 < len(answered) < 64
+    assert {survivor.auth.verify(token).status for token in answered} == {200}
+    (count, sessions) = query("SELECT login_count, (SELECT count(*) FROM session) FROM account WHERE name = 'user'")[0]
+    assert len(answered) <= count == sessions
+
+
+# A schema that is not the code's
+
+
+@pytest.mark.parametrize("found", ["0001", "9999"])
+def test_another_schema_is_not_ready(found: str, auth: Auth, query: Query) -> None:
+    """Older or newer than the code, /readyz says which it is and which it should be."""
+    query("UPDATE alembic_version SET version_num = :found", found=found)
+    answer = auth._send("GET", "/readyz", {}, b"")
+    reason = f"The database's schema is {found}, this code needs {SCHEMA_REVISION}."
+    assert (answer.status, answer.json) == (503, {"status": "not ready", "reason": reason})
+
+
+def test_a_start_leaves_a_newer_schema_alone(database_url: str, query: Query, start_server: StartServer) -> None:
+    """Code that was set back says so and changes nothing; it is ready as soon as the schema is."""
+    query("UPDATE alembic_version SET version_num = '9999'")
+    server = start_server(database_url)
+    assert readiness(server)[1]["reason"] == f"The database's schema is 9999, this code needs {SCHEMA_REVISION}."
+    assert '"database.not_ready"' in server.log
+    assert query("SELECT version_num FROM alembic_version") == [("9999",)]
+    query("UPDATE alembic_version SET version_num = :version", version=SCHEMA_REVISION)
+    wait_for(partial(is_ready, server))
+
+
+def test_a_start_brings_an_older_schema_up_to_date(app: Flask, database_url: str, start_server: StartServer) -> None:
+    """Nothing but the start is needed, and the accounts stay."""
+    with app.app_context():
+        downgrade(directory=str(MIGRATIONS), revision="0001")
+    server = start_server(database_url)
+    assert is_ready(server)
+    assert server.auth.login("user", PASSWORD).status == 200
+
+
+# A clock that fails
+
+LIFETIME, STEP = 43_200, 600
+
+
+@pytest.mark.parametrize("jump", [3600, -3600])
+def test_a_clock_that_jumps_leaves_no_eternal_session(jump: float, make_app: MakeApp, clock: Clock) -> None:
+    """However much it is used, a session ends at its lifetime, give or take the jump."""
+    auth = Auth(in_process(make_app(AUTHSVC_SESSION_IDLE_TIMEOUT="7200")))
+    token = auth.token("user", PASSWORD)
+    clock.advance(jump)
+    good = []
+    for lived in range(0, 2 * LIFETIME, STEP):
+        if auth.verify(token).status == 200:
+            good.append(lived)
+        clock.advance(STEP)
+    assert max(good) == LIFETIME - jump - STEP
+
+
+@pytest.mark.parametrize("jump", [3600, -3600])
+def test_a_clock_that_jumps_locks_nobody_out(jump: float, auth: Auth, clock: Clock) -> None:
+    """A counter that stands at its limit lets go after its window, whichever way the clock went."""
+    while auth.login("user", "wrong password").status == 403:
+        pass
+    clock.advance(jump)
+    clock.advance(300)
+    assert auth.login("user", PASSWORD).status == 200
