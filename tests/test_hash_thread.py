@@ -34,9 +34,10 @@ class Occupied:
 
     def wait_in_line(self, work: Callable[[], Any]) -> "Future[Any]":
         """Somebody more who waits."""
-        before = self._thread._waiting
+        line = self._thread._executor._work_queue
+        before = line.qsize()
         future = self._callers.submit(self._thread.run, work)
-        wait_for(lambda: self._thread._waiting == before + 1 or future.done())
+        wait_for(lambda: line.qsize() > before or future.done())
         return future
 
     def let_go(self) -> None:

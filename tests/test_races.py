@@ -15,7 +15,7 @@ from authsvc.administration import Administration, Enrolment
 from authsvc.config import load
 from authsvc.database import db
 from authsvc.identifiers import by_name
-from tests.conftest import StartServer, _servers
+from tests.conftest import StartServer, servers
 from tests.databases import PASSWORD, SECRET_KEY, Databases, cheap_passwords, close
 from tests.doors import BUSY, IN, THROTTLED, WRONG, WRONG_CODE, Door, at_once
 
@@ -62,7 +62,7 @@ class Replicas:
 def replicas(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
     """They are shared: each test has an account of its own."""
     url = databases.copy()
-    with _servers(tmp_path_factory) as start:
+    with servers(tmp_path_factory) as start:
         replicas = Replicas(url, start)
         yield replicas
         close(replicas.app)
