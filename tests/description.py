@@ -40,17 +40,16 @@ def operations() -> Mapping[tuple[str, str], dict[str, Any]]:
 
 def response_to(method: str, path: str, status: int) -> Any:
     """What is said of an answer, on paths and for methods that are not described, too."""
-    console, elsewhere = f"{path}/".startswith("/AccAdmin/"), DOCUMENT["components"]["responses"]
-    if path not in DOCUMENT["paths"]:
-        name = "NotFound"
-    elif (method, path) not in operations():
-        name = "MethodNotAllowed"
-    else:
+    if (method, path) in operations():
         responses = operations()[method, path]["responses"]
-        assert str(status) in responses, f"{method} {path}: {status} is not described"
-        return resolved(responses[str(status)])
-    assert status == (200 if console else {"NotFound": 404, "MethodNotAllowed": 405}[name])
-    return elsewhere[f"Console{name}" if console else name]
+    else:
+        elsewhere = "NotFound" if path not in DOCUMENT["paths"] else "MethodNotAllowed"
+        names = {"404": "NotFound", "405": "MethodNotAllowed", "413": "BodyTooLarge"}
+        if f"{path}/".startswith("/AccAdmin/"):
+            names = {"200": f"Console{elsewhere}"}
+        responses = {each: DOCUMENT["components"]["responses"][name] for each, name in names.items()}
+    assert str(status) in responses, f"{method} {path}: {status} is not described"
+    return resolved(responses[str(status)])
 
 
 def check(method: str, target: str, answer: Answer) -> None:

@@ -18,7 +18,7 @@ ORDER = [
     {"service", "administration"},
     {"database", "web.incoming"},
     {"web.envelope"},
-    {"web.api_auth", "web.acc_admin", "web.health"},
+    {"web.api_auth", "web.acc_admin", "web.health", "web.description"},
     {"web", "cli"},
     {""},  # authsvc itself, the factory
     {"server"},
@@ -27,7 +27,7 @@ ORDER = [
 # Who may know the libraries that shape a program: everybody else stays free of them.
 ALLOWED = {
     "flask": {"", "cli", "database", "server", "web", *(f"web.{name}" for name in ("incoming", "envelope"))}
-    | {"web.api_auth", "web.acc_admin", "web.health"},
+    | {"web.api_auth", "web.acc_admin", "web.health", "web.description"},
     "flask_sqlalchemy": {"database"},
     "flask_migrate": {"", "database"},
     "flask_cors": {"web"},

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tries `/docs` in headless Chromium, on a phone and on a desk, light and dark. Fails when anything is wrong.
 
-    .venv/bin/python .ci/chromium [DIRECTORY]
+    .venv/bin/python .ci/chromium.py [DIRECTORY]
 
 leaves its screenshots in DIRECTORY. Needs Debian's chromium and chromium-driver, and installs them where it may.
 """
