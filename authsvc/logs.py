@@ -41,7 +41,7 @@ def _without_values(error: BaseException | None) -> list[str]:
         frames = traceback.extract_tb(error.__traceback__)
         ours = [frame for frame in frames if _PACKAGE in frame.filename]
         lines.append(type(error).__qualname__)
-        lines += [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in dict.fromkeys([*ours, *frames[-1:]])]
+        lines += dict.fromkeys(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in [*ours, *frames[-1:]])
         error = error.__cause__ or error.__context__
     return lines
 
@@ -55,6 +55,8 @@ def configure(level: str, stream: TextIO) -> None:
     _logger.setLevel(level)
     # What no line of ours shows need not be found out (Python's logging documentation, "Optimization").
     logging._srcfile = None  # noqa: SLF001
+    # A line that cannot be written is lost, rather than shown with its values on standard error.
+    logging.raiseExceptions = False
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 

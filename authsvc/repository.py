@@ -1,5 +1,6 @@
 """Every query there is, and the values that queries return."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ _VERSION = table("alembic_version", column("version_num"))
 _BOOTSTRAP_LOCK = 0x61757468  # "auth": any number, as long as it is always the same one.
 _CLOCK_SKEW = 60.0  # seconds
 _PATIENCE = 1.0  # seconds
+_WRITER_WAIT = 4.0  # seconds
 _T = TypeVar("_T")
 
 
@@ -180,8 +182,9 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        # A reader that turns writer fails at once on SQLite, whatever the time-out: say it up front.
-        self._begin = "BEGIN IMMEDIATE" if engine.dialect.name == "sqlite" else "BEGIN ISOLATION LEVEL READ COMMITTED"
+        # SQLite has one writer at a time. Its turn is waited for here: who waited for it on a connection would hold one
+        # that a session check needs.
+        self._writer = threading.Lock() if engine.dialect.name == "sqlite" else None
         self._session_check = _SESSION_WITH_ACCOUNT.compile(dialect=engine.dialect)
         self._driver_error = engine.dialect.loaded_dbapi.Error
 
@@ -221,12 +224,26 @@ class Database:
     @contextmanager
     def write(self) -> Iterator["Repository"]:
         """A transaction: committed when the block ends, rolled back when it raises. Raises Unavailable."""
-        with _outages():
-            connection, _ = self._try(lambda connection: connection.exec_driver_sql(self._begin))
+        with _outages(), self._turn() as seconds:
+            connection, _ = self._try(lambda connection: _begin(connection, seconds))
             # Where the block raises, returning the connection to the pool rolls back.
             with connection:
                 yield Repository(connection)
                 connection.exec_driver_sql("COMMIT")
+
+    @contextmanager
+    def _turn(self) -> Iterator[float]:
+        """Be this process's writer; yields the seconds left to wait for those of other processes."""
+        if self._writer is None:
+            yield 0
+            return
+        started = time.monotonic()
+        if not self._writer.acquire(timeout=_WRITER_WAIT):
+            raise errors.Unavailable
+        try:
+            yield _WRITER_WAIT - (time.monotonic() - started)
+        finally:
+            self._writer.release()
 
     def _try(self, first: Callable[[Connection], _T]) -> tuple[Connection, _T]:
         """A connection on which `first` went well, and its result.
@@ -246,6 +263,15 @@ class Database:
             except BaseException:
                 connection.close()
                 raise
+
+
+def _begin(connection: Connection, seconds: float) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("BEGIN ISOLATION LEVEL READ COMMITTED")
+        return
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+    # A reader that turns writer fails at once, whatever the time-out: say it up front.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 @contextmanager
@@ -441,8 +467,11 @@ class Repository:
         )
 
     def touch_session(self, id_hash: bytes, seen_at: float) -> None:
-        """Note that a session is in use."""
-        self._connection.execute(update(_sessions).where(_session.id_hash == id_hash).values(last_seen_at=seen_at))
+        """Note that a session is in use. Waits for nobody: whoever holds the row, or SQLite's lock, goes first."""
+        if self._connection.dialect.name == "sqlite":
+            self._connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+        free = select(_session.id_hash).where(_session.id_hash == id_hash).with_for_update(skip_locked=True)
+        self._connection.execute(update(_sessions).where(_session.id_hash.in_(free)).values(last_seen_at=seen_at))
 
     def end_session(self, id_hash: bytes) -> bool:
         """End one session; False where somebody else already did."""

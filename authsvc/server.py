@@ -22,6 +22,7 @@ from authsvc.database import migrate
 _GRANIAN_LOGGERS = {"handlers": {}, "loggers": {"_granian": {"handlers": [], "propagate": True}}}
 
 _RETRY_SECONDS = 2.0
+_START_PATIENCE = 5.0  # seconds
 _LONGEST_REQUEST = 20  # seconds; ten of them waiting to be hashed, at the most
 
 
@@ -32,9 +33,10 @@ def serve(app: Flask) -> None:
         logs.risk(risk.id, risk.text, risk.hint)
     # Not "fork", Linux's default before Python 3.14: this process has threads and connections.
     multiprocessing.set_start_method("spawn")
-    if not _prepared(app):
-        # Alive and not ready, and ready by itself as soon as the database is.
-        threading.Thread(target=_prepare_later, args=(app,), daemon=True).start()
+    tried = threading.Event()
+    threading.Thread(target=_prepare, args=(app, tried), daemon=True).start()
+    # The usual start is ready when it is up. One that must wait for its database is alive meanwhile.
+    tried.wait(_START_PATIENCE)
     logs.notice("server.starting", host=config.host, port=config.port, workers=config.workers, threads=config.threads)
     Granian(
         "wsgi:app",
@@ -52,24 +54,22 @@ def serve(app: Flask) -> None:
     logs.notice("server.stopped")
 
 
-def _prepared(app: Flask) -> bool:
-    """Bring the schema up to date and see that there is an administrator; False where that must wait."""
+def _prepare(app: Flask, tried: threading.Event) -> None:
+    """Bring the schema up to date and see that there is an administrator, however long the database is away."""
     administration = cast(Administration, app.extensions["authsvc.administration"])
-    try:
-        migrate(app)
-        password = administration.bootstrap(app.config["AUTHSVC"].admin_password)
-    except Exception:  # noqa: BLE001 - whatever it is, it is told, and the process stays to tell its health
-        logs.failed("database.not_ready")
-        return False
+    while True:
+        try:
+            migrate(app)
+            password = administration.bootstrap(app.config["AUTHSVC"].admin_password)
+            break
+        except Exception:  # noqa: BLE001 - whatever it is, it is told, and the process stays to tell its health
+            logs.failed("database.not_ready")
+            tried.set()
+            time.sleep(_RETRY_SECONDS)
     if password:
         print(f"First administrator: admin, password {password} (shown only once)", file=sys.stderr, flush=True)
     logs.notice("database.ready")
-    return True
-
-
-def _prepare_later(app: Flask) -> None:
-    while not _prepared(app):
-        time.sleep(_RETRY_SECONDS)
+    tried.set()
 
 
 def _application() -> Any:

@@ -19,7 +19,9 @@ def run() -> None:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     # Not the service's connections: theirs give up after seconds, and a migration, or waiting for another replica's,
     # may take longer.
-    with create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool).connect() as connection:
+    options = {"connect_timeout": 2} if url.get_backend_name() == "postgresql" else {}
+    engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args=options)
+    with engine.connect() as connection:
         # The lock comes first and the version is looked at under it: of replicas that start together one migrates
         # and the others find it done. On SQLite the transaction is the lock.
         if connection.dialect.name == "sqlite":
