@@ -207,7 +207,7 @@ SITUATIONS: list[tuple[str, str, Callable[[World], Answer]]] = [
     ("console cross-site", "跨站", lambda w: w.console.call("POST", "/doExit", headers=CROSS_SITE)),
     ("console large body", "参数错误", lambda w: w.console.call("POST", "/doLogin", body=LARGE)),
     ("console unknown path", "接口不存在", lambda w: w.console.call("GET", "/doNothing")),
-    ("console unknown method", "系统繁忙", lambda w: w.console.call("PUT", "/doLogin")),
+    ("console unknown method", "不支持的请求方式", lambda w: w.console.call("PUT", "/doLogin")),
     ("console methods", "", lambda w: w.console.call("OPTIONS", "/doLogin")),
 ]
 
