@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 _PACKAGE = __name__.partition(".")[0]
+_encode = json.JSONEncoder(default=str).encode
 _logger = logging.getLogger("authsvc")
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 _address: ContextVar[str | None] = ContextVar("address", default=None)
@@ -25,13 +26,13 @@ class _JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "event": record.getMessage(),
-            "request_id": _request_id.get(),
-            "address": _address.get(),
         }
-        line.update(getattr(record, "fields", {}))
+        if request_id := _request_id.get():
+            line |= {"request_id": request_id, "address": _address.get()}
+        line |= getattr(record, "fields", {})
         if record.exc_info:
             line["error"] = _without_values(record.exc_info[1])
-        return json.dumps({name: value for name, value in line.items() if value is not None}, default=str)
+        return _encode(line)
 
 
 def _without_values(error: BaseException | None) -> list[str]:
@@ -134,4 +135,5 @@ def risk(warning_id: str, what: str, hint: str) -> None:
 
 def _event(level: int, event: str, **fields: object) -> None:
     if _logger.isEnabledFor(level):
-        _logger.log(level, event, extra={"fields": fields})
+        known = {name: value for name, value in fields.items() if value is not None}
+        _logger.log(level, event, extra={"fields": known})

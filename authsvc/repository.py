@@ -43,6 +43,7 @@ _setting, _counter, _known, _recovery = _settings.c, _counters.c, _known_address
 _VERSION = table("alembic_version", column("version_num"))
 _BOOTSTRAP_LOCK = 0x61757468  # "auth": any number, as long as it is always the same one.
 _CLOCK_SKEW = 60.0  # seconds
+_CURSOR = "authsvc.cursor"
 _PATIENCE = 1.0  # seconds
 _WRITER_WAIT = 4.0  # seconds
 _T = TypeVar("_T")
@@ -185,7 +186,8 @@ class Database:
         # SQLite has one writer at a time. Its turn is waited for here: who waited for it on a connection would hold one
         # that a session check needs.
         self._writer = threading.Lock() if engine.dialect.name == "sqlite" else None
-        self._session_check = _SESSION_WITH_ACCOUNT.compile(dialect=engine.dialect)
+        self._is_sqlite = engine.dialect.name == "sqlite"
+        self._session_check = _SESSION_WITH_ACCOUNT.compile(dialect=engine.dialect).string
         self._driver_error = engine.dialect.loaded_dbapi.Error
 
     def session(self, id_hash: bytes) -> tuple[Session, Account] | None:
@@ -198,15 +200,14 @@ class Database:
         started = time.monotonic()
         connection = None
         try:
-            with _outages():  # the pool's time-out
-                connection = self._engine.raw_connection()
-            cursor = connection.cursor()
-            cursor.execute(
-                self._session_check.string, (id_hash,) if self._session_check.positional else {"id_hash": id_hash}
-            )
+            connection = self._engine.raw_connection()
+            # One cursor a connection: making it is a good part of the work.
+            if (cursor := connection.info.get(_CURSOR)) is None:
+                cursor = connection.info[_CURSOR] = connection.cursor()
+            cursor.execute(self._session_check, (id_hash,) if self._is_sqlite else {"id_hash": id_hash})
             row = cursor.fetchone()
             connection.close()
-        except self._driver_error as error:
+        except (self._driver_error, database_errors.TimeoutError) as error:
             if connection is not None:
                 connection.invalidate()
             if time.monotonic() - started > _PATIENCE:

@@ -92,10 +92,12 @@ def verify() -> Response:
         return response
     if permission is not None and permission not in account.permissions:
         raise errors.PermissionMissing(account_id=account.id)
-    response = answer(_described(account))
-    for name, value in (("Id", str(account.id)), ("User", account.name), ("Role", account.role_code)):
-        response.headers[f"Remote-{name}"] = _header_text(value)
-    return response
+    headers = {
+        "Remote-Id": str(account.id),
+        "Remote-User": _header_text(account.name),
+        "Remote-Role": _header_text(account.role_code),
+    }
+    return answer(_described(account), headers=headers)
 
 
 @blueprint.route("/password", methods=["POST"])

@@ -37,13 +37,15 @@ class ExactRule(Rule):
             self.methods.discard("HEAD")
 
 
-class _Answer(Response):
+class Answer(Response):
+    """Any answer: JSON unless it says otherwise."""
+
     default_mimetype = "application/json"
 
 
-def answer(body: Mapping[str, Any], status: int = 200) -> Response:
+def answer(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer; keys stay in the order given."""
-    return _Answer(_encode(body), status)
+    return Answer(_encode(body), status, headers)
 
 
 def row_for(error: BaseException, table: Mapping[type[BaseException], _T]) -> _T:
@@ -93,7 +95,7 @@ def init_app(app: Flask) -> None:
     """Surround every view."""
     app.url_rule_class = ExactRule  # type: ignore[assignment]
     app.url_map.merge_slashes = False
-    app.response_class = _Answer
+    app.response_class = Answer
     # One more than allowed: without a length, werkzeug cuts a body at the limit and says nothing.
     app.config["MAX_CONTENT_LENGTH"] = BODY_MAX + 1
     app.before_request(_refuse_long_bodies)
