@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 db = SQLAlchemy(metadata=Base.metadata, disable_autonaming=True)
 
 # A request may meet several of these: together they stay below the 5 seconds within which it is answered.
-_DEADLINE = 2.5  # seconds
+_DEADLINE = 2.2  # seconds
 _POSTGRESQL = {
     "application_name": "authsvc",
     "connect_timeout": 2,  # seconds
@@ -39,7 +39,7 @@ def engine_options(url: URL) -> dict[str, Any]:
         # Statements are short and hashing holds no connection: few connections serve many threads.
         "pool_size": 16,
         "max_overflow": 0,
-        "pool_timeout": 1,  # second
+        "pool_timeout": 2.5,  # seconds
         "pool_use_lifo": True,
         "connect_args": {} if url.get_backend_name() == "sqlite" else _POSTGRESQL,
     }

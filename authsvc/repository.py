@@ -19,7 +19,6 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
-    not_,
     or_,
     select,
     table,
@@ -107,6 +106,7 @@ class Role:
     permissions: tuple[str, ...]
 
 
+_KEYS: dict[str, ColumnElement[Any]] = {"id": _account.id, "name": _account.name_key, "phone": _account.phone}
 # As literals, so that a session check's only parameter is its session.
 _SPACE: Any = literal_column("' '")
 _PERMISSIONS = (
@@ -159,20 +159,78 @@ def _codes(joined: str | None) -> tuple[str, ...]:
 
 
 def _points_at(key: Key) -> ColumnElement[bool]:
-    column_of = {"id": _account.id, "name": _account.name_key, "phone": _account.phone}
-    return column_of[key.kind] == key.value
+    return _KEYS[key.kind] == key.value
 
 
-def _is(counter: Counter) -> ColumnElement[bool]:
-    return and_(
-        _counter.account == counter.account, _counter.address == counter.address, _counter.scope == counter.scope
+def _is_over(ends_at: Any, now: Any, furthest: Any) -> Any:
+    """Whether a counter's window is over, in Python and in SQL alike.
+
+    Further away than a window can be: a clock was set back, or the window was made shorter.
+    """
+    return (ends_at <= now) | (ends_at > furthest)
+
+
+def _furthest(counter: Counter, now: float) -> float:
+    # The leeway is for replicas whose clocks differ: one must not take the other's window for such a leftover.
+    return now + counter.limit.window + _CLOCK_SKEW
+
+
+# The statements of every login are built once: building them costs more than running them.
+
+_CREDENTIALS = {
+    kind: select(
+        _account.id,
+        _account.password_hash,
+        _account.otp_seed,
+        select(_known.account_id)
+        .where(
+            _known.account_id == _account.id,
+            _known.network == bindparam("network"),
+            _known.last_login_at > bindparam("known_since"),
+        )
+        .exists(),
+    ).where(key == bindparam("value"))
+    for kind, key in _KEYS.items()
+}
+_COUNTERS = select(_counters).where(
+    or_(
+        and_(
+            _counter.account == bindparam("owner"), _counter.address.in_([literal_column("''"), bindparam("network")])
+        ),
+        and_(_counter.account == literal_column("''"), _counter.address == bindparam("network")),
+    )
+)
+_FORGIVE = delete(_counters).where(
+    _counter.account == bindparam("owner"),
+    _counter.address == bindparam("network"),
+    _counter.scope == bindparam("kind"),
+)
+_ADD_SESSION = insert(_sessions)
+
+
+def _charge(upsert: Any) -> Any:
+    over = _is_over(_counter.ends_at, bindparam("now"), bindparam("furthest"))
+    statement = upsert(_counters)
+    return statement.on_conflict_do_update(
+        index_elements=["account", "address", "scope"],
+        set_={
+            "count": case((over, 1), else_=_counter.count + 1),
+            "ends_at": case((over, statement.excluded.ends_at), else_=_counter.ends_at),
+        },
+        where=or_(over, _counter.count < bindparam("limit")),
+    ).returning(_counter.count)
+
+
+def _know_address(upsert: Any) -> Any:
+    statement = upsert(_known_addresses)
+    return statement.on_conflict_do_update(
+        index_elements=["account_id", "network"], set_={"last_login_at": statement.excluded.last_login_at}
     )
 
 
-def _is_over(counter: Counter, now: float) -> ColumnElement[bool]:
-    # Further away than a window can be: a clock was set back, or the window was made shorter. The leeway is for
-    # replicas whose clocks differ: one must not take the other's window for such a leftover and start it anew.
-    return or_(_counter.ends_at <= now, _counter.ends_at > now + counter.limit.window + _CLOCK_SKEW)
+_UPSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_CHARGE = {dialect: _charge(upsert) for dialect, upsert in _UPSERT.items()}
+_KNOW_ADDRESS = {dialect: _know_address(upsert) for dialect, upsert in _UPSERT.items()}
 
 
 class Database:
@@ -305,7 +363,8 @@ class Repository:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._upsert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+        self._dialect = connection.dialect.name
+        self._upsert = _UPSERT[self._dialect]
 
     def commit(self) -> None:
         """Commit now, in a `write` block that is about to raise."""
@@ -328,12 +387,8 @@ class Repository:
 
     def credentials(self, key: Key, network: str, known_since: float) -> Credentials | None:
         """What a login for `key` from `network` is checked against."""
-        known = select(_known.account_id).where(
-            _known.account_id == _account.id, _known.network == network, _known.last_login_at > known_since
-        )
-        row = self._connection.execute(
-            select(_account.id, _account.password_hash, _account.otp_seed, known.exists()).where(_points_at(key))
-        ).one_or_none()
+        values = {"value": key.value, "network": network, "known_since": known_since}
+        row = self._connection.execute(_CREDENTIALS[key.kind], values).one_or_none()
         return Credentials(*row) if row else None
 
     def add_account(self, *, name: str, **values: Any) -> int:
@@ -372,12 +427,8 @@ class Repository:
         """Count a login and note when and whence, as `change_if_unchanged` does."""
         counted = self.change_if_unchanged(credentials, login_at=at, login_count=_account.login_count + 1, **values)
         if counted:
-            statement = self._upsert(_known_addresses).values(
-                account_id=credentials.account_id, network=network, last_login_at=at
-            )
-            self._connection.execute(
-                statement.on_conflict_do_update(index_elements=["account_id", "network"], set_={"last_login_at": at})
-            )
+            values = {"account_id": credentials.account_id, "network": network, "last_login_at": at}
+            self._connection.execute(_KNOW_ADDRESS[self._dialect], values)
         return counted
 
     # Two-step verification
@@ -405,42 +456,41 @@ class Repository:
 
     def charge(self, counter: Counter, now: float) -> bool:
         """Count one failure, starting a new window where the last is over; False where the counter is full."""
-        over = _is_over(counter, now)
-        window_end = now + counter.limit.window
-        statement = self._upsert(_counters).values(
-            account=counter.account, address=counter.address, scope=counter.scope, count=1, ends_at=window_end
-        )
-        return self._upserted(
-            statement.on_conflict_do_update(
-                index_elements=["account", "address", "scope"],
-                set_={
-                    "count": case((over, 1), else_=_counter.count + 1),
-                    "ends_at": case((over, window_end), else_=_counter.ends_at),
-                },
-                where=or_(over, _counter.count < counter.limit.count),
-            ).returning(_counter.count)
-        )
+        values = {
+            "account": counter.account,
+            "address": counter.address,
+            "scope": counter.scope,
+            "count": 1,
+            "ends_at": now + counter.limit.window,
+            "now": now,
+            "furthest": _furthest(counter, now),
+            "limit": counter.limit.count,
+        }
+        return self._connection.execute(_CHARGE[self._dialect], values).first() is not None
 
-    def full_until(self, counters: list[Counter], now: float) -> float | None:
+    def full_until(self, counters: list[Counter], owner: str, network: str, now: float) -> float | None:
         """When the last of those counters that are full and stop the caller is over; None where none is."""
-        full = [
-            and_(_is(counter), _counter.count >= counter.limit.count, not_(_is_over(counter, now)))
-            for counter in counters
-            if counter.stops
-        ]
-        return self._connection.execute(select(func.max(_counter.ends_at)).where(or_(*full))).scalar()
+        rows = self._connection.execute(_COUNTERS, {"owner": owner, "network": network})
+        found = {(account, address, scope): (count, end) for account, address, scope, count, end in rows}
+        nothing = (0, 0.0)
+        ends = []
+        for counter in counters:
+            count, end = found.get((counter.account, counter.address, counter.scope), nothing)
+            if counter.stops and count >= counter.limit.count and not _is_over(end, now, _furthest(counter, now)):
+                ends.append(end)
+        return max(ends, default=None)
 
     def forgive(self, counter: Counter) -> None:
         """Set a counter to nothing."""
-        self._connection.execute(delete(_counters).where(_is(counter)))
+        values = {"owner": counter.account, "network": counter.address, "kind": counter.scope}
+        self._connection.execute(_FORGIVE, values)
 
     def forgive_all(self, account: str) -> None:
         """Set all counters of an account to nothing."""
         statement = select(_counter.account, _counter.address, _counter.scope).where(_counter.account == account)
         # One by one, in the order in which they are charged: two that lock the same rows never wait for each other.
         for account_, address, scope in sorted(map(tuple, self._connection.execute(statement))):
-            key = (_counter.account == account_, _counter.address == address, _counter.scope == scope)
-            self._connection.execute(delete(_counters).where(*key))
+            self._connection.execute(_FORGIVE, {"owner": account_, "network": address, "kind": scope})
 
     # Sessions
 
@@ -455,17 +505,16 @@ class Repository:
 
     def add_session(self, id_hash: bytes, account_id: int, session: Session) -> None:
         """Open a session."""
-        self._connection.execute(
-            insert(_sessions).values(
-                id_hash=id_hash,
-                account_id=account_id,
-                opened_at=session.opened_at,
-                last_seen_at=session.last_seen_at,
-                ends_at=session.ends_at,
-                address=session.address,
-                user_agent=session.user_agent,
-            )
-        )
+        values = {
+            "id_hash": id_hash,
+            "account_id": account_id,
+            "opened_at": session.opened_at,
+            "last_seen_at": session.last_seen_at,
+            "ends_at": session.ends_at,
+            "address": session.address,
+            "user_agent": session.user_agent,
+        }
+        self._connection.execute(_ADD_SESSION, values)
 
     def touch_session(self, id_hash: bytes, seen_at: float) -> None:
         """Note that a session is in use. Waits for nobody: whoever holds the row, or SQLite's lock, goes first."""

@@ -5,6 +5,7 @@ only with the right password is looked at after it; a verdict is told only after
 before the password was matched is decided again in the transaction that opens the session.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -21,8 +22,8 @@ from authsvc.tokens import Tokens
 _CLOCK_SKEW = 60.0
 """Seconds that a replica's clock may be ahead of another's before its tokens count as forged."""
 
-_PURGE_BATCH = 20
-"""Rows of each kind dropped with each login: more than a login adds, so tables shrink; few enough to cost nothing."""
+_PURGE_EVERY, _PURGE_BATCH = 16, 320
+"""After how many logins, right or wrong, how many rows of each kind are dropped: more than those add."""
 
 
 class Service:
@@ -45,6 +46,7 @@ class Service:
         self._sessions = sessions
         self._limits = limits
         self._clock = clock
+        self._logins = itertools.count()
 
     def login(
         self, key: Key, password: str, code: str | None = None, *, client: Client, token: str | None = None
@@ -103,7 +105,7 @@ class Service:
         if not credentials:
             self._hasher.match_nobody(password)
         with self._database.write() as rows:
-            self._charge(rows, counters.for_password(), self._clock(), credentials)
+            self._charge(rows, counters, counters.for_password(), self._clock(), credentials)
         if not credentials:
             raise errors.UnknownAccount
         raise errors.WrongCredentials(account_id=credentials.account_id)
@@ -164,7 +166,7 @@ class Service:
         if code is None:
             raise errors.CodeRequired(account_id=credentials.account_id)
         if not self._claim(rows, credentials, code, now):
-            self._charge(rows, counters.for_code(), now, credentials)
+            self._charge(rows, counters, counters.for_code(), now, credentials)
             rows.commit()
             raise errors.WrongCode(account_id=credentials.account_id)
 
@@ -191,21 +193,24 @@ class Service:
             return credentials.otp_seed
 
     def _stop_if_full(self, rows: Repository, counters: Counters, now: float, credentials: Credentials | None) -> None:
-        until = rows.full_until(counters.for_code(), now)
+        until = rows.full_until(counters.for_code(), counters.account, counters.network, now)
         if until is not None:
             seconds = max(1, math.ceil(until - now))
             raise errors.Throttled(seconds, account_id=credentials.account_id if credentials else None)
 
-    def _charge(self, rows: Repository, charged: list[Counter], now: float, credentials: Credentials | None) -> None:
+    def _charge(
+        self, rows: Repository, counters: Counters, charged: list[Counter], now: float, credentials: Credentials | None
+    ) -> None:
         """Charge all of them or, where one that stops is full, none: leaving the transaction takes it all back."""
         for counter in charged:
             if not rows.charge(counter, now) and counter.stops:
-                seconds = max(1, math.ceil((rows.full_until([counter], now) or now) - now))
-                raise errors.Throttled(seconds, account_id=credentials.account_id if credentials else None)
+                self._stop_if_full(rows, counters, now, credentials)
+                raise errors.Throttled(1)  # not reached; but a verdict that was not charged must not be
         self._purge(rows, now)
 
     def _purge(self, rows: Repository, now: float) -> None:
-        rows.purge(now - _CLOCK_SKEW, now - KNOWN_ADDRESS_DAYS * 86400, _PURGE_BATCH)
+        if next(self._logins) % _PURGE_EVERY == 0:
+            rows.purge(now - _CLOCK_SKEW, now - KNOWN_ADDRESS_DAYS * 86400, _PURGE_BATCH)
 
     def change_password(self, token: str | None, password: str, new_password: str, client: Client) -> None:
         """Give the account behind a live session a new password, and end its other sessions.
