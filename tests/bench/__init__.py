@@ -19,7 +19,12 @@ How it is measured
 
     The load is a process of its own: wrk where it is installed, else `tests/bench/load.py`. It keeps `CONNECTIONS`
     connections alive, each sending its next request when it has the answer to the last, and goes through the tokens
-    of 256 sessions of 256 accounts, so that no row is the only one. An answer that is no success stops the bench.
+    of 1,000 sessions of 1,000 accounts, so that no row is the only one. Any HTTP status but 200 stops the bench, save
+    among the guesses of a flood, which are all refused; of the console, whose status is always 200, one answer's body
+    is looked at beforehand. With wrk a turn lasts a whole second at the least.
+
+    A check notes "last seen", a write, once a minute and session. That is kept out (all sessions are seen just before
+    each turn), as else one turn would have all of these writes and the next none.
 
     Whatever is compared takes turns within each round: a neighbour who takes half the machine for ten seconds slows
     all of them. A ratio is taken within its round; shown is the median over the rounds, with the lowest and highest.
@@ -27,7 +32,8 @@ How it is measured
     Rates and latencies are what the load's process sees. CPU is user and system time of all processes of a server,
     from /proc, by the requests answered; the database's is shown apart. Unlike rates it hardly depends on neighbours.
     Memory is PSS (pages that processes share are counted once in all), summed over a server's processes, the highest
-    of samples taken during the load. Statements are counted in this process by SQLAlchemy's events.
+    of samples taken during the load. Statements are counted in this process, at the
+    database's driver.
 
 What it cannot tell
     How fast authsvc is on your machine, and behind a network. The load takes its share of the two cores from slow and
