@@ -32,6 +32,7 @@ from tests.databases import (
     cheap_passwords,
     close,
 )
+from tests.description import described
 from tests.dialects import Auth, Console, in_process
 from tests.doors import Door, door_of
 from tests.hashers import WatchedHasher
@@ -150,14 +151,14 @@ def app(make_app: MakeApp) -> Flask:
 
 @pytest.fixture
 def auth(app: Flask) -> Auth:
-    """The `/api/auth` dialect of the application."""
-    return Auth(in_process(app))
+    """The `/api/auth` dialect of the application; every answer must be as described."""
+    return Auth(described(in_process(app)))
 
 
 @pytest.fixture
 def console(app: Flask) -> Console:
-    """The `/AccAdmin` dialect of the application."""
-    return Console(in_process(app))
+    """The `/AccAdmin` dialect of the application; every answer must be as described."""
+    return Console(described(in_process(app)))
 
 
 @pytest.fixture

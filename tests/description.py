@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,24 @@ def response_to(method: str, path: str, status: int) -> Any:
         responses = {each: DOCUMENT["components"]["responses"][name] for each, name in names.items()}
     assert str(status) in responses, f"{method} {path}: {status} is not described"
     return resolved(responses[str(status)])
+
+
+def links(method: str, path: str, answer: Answer) -> dict[str, dict[str, str]]:
+    """What an answer hands on: parameters for other operations, by their names."""
+    found = {}
+    for link in response_to(method, path, answer.status).get("links", {}).values():
+        values = {name: evaluated(expression, answer) for name, expression in link["parameters"].items()}
+        if None not in values.values():
+            found[link["operationId"]] = values
+    return found
+
+
+def evaluated(expression: str, answer: Answer) -> Any:
+    """The value of a runtime expression (OpenAPI 3.1, section 4.8.20.3), None where there is none."""
+    if header := re.fullmatch(r"\$response\.header\.(.+)", expression):
+        return answer.headers.get(header[1])
+    steps = expression.removeprefix("$response.body#/").split("/")
+    return functools.reduce(lambda inner, name: inner and inner.get(name), steps, answer.json)
 
 
 def check(method: str, target: str, answer: Answer) -> None:

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import reduce
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -17,7 +16,7 @@ from authsvc import errors
 from authsvc.web import acc_admin, api_auth
 from tests.conftest import MakeApp, World
 from tests.databases import PASSWORD
-from tests.description import DOCUMENT, conforms, described, operations, resolved
+from tests.description import DOCUMENT, conforms, described, evaluated, operations, resolved
 from tests.dialects import FORM, JSON, Answer, Auth, Console, Send, in_process
 from tests.servers import Server
 
@@ -34,18 +33,6 @@ SCHEMAS = [
 def send(app: Flask) -> Send:
     """Carries requests to the application; every answer must be as described."""
     return described(in_process(app))
-
-
-@pytest.fixture
-def auth(send: Send) -> Auth:
-    """`/api/auth`, as described."""
-    return Auth(send)
-
-
-@pytest.fixture
-def console(send: Send) -> Console:
-    """`/AccAdmin`, as described."""
-    return Console(send)
 
 
 # The document
@@ -274,7 +261,7 @@ class Client:
         name = operation["responses"][str(answer.status)]["$ref"].rpartition("/")[2]
         links = self._document["components"]["responses"][name]["links"].values()
         return {
-            link["operationId"]: {name: _value(answer, text) for name, text in link["parameters"].items()}
+            link["operationId"]: {name: evaluated(text, answer) for name, text in link["parameters"].items()}
             for link in links
         }
 
@@ -286,13 +273,6 @@ class Client:
             if item.get(method, {}).get("operationId") == operation_id
         ]
         return found
-
-
-def _value(answer: Answer, expression: str) -> str:
-    if header := re.fullmatch(r"\$response\.header\.(.+)", expression):
-        return answer.headers[header[1]]
-    steps = expression.removeprefix("$response.body#/").split("/")
-    return str(reduce(lambda inner, name: inner[name], steps, answer.json))
 
 
 @pytest.mark.parametrize(
