@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -27,6 +28,7 @@ from werkzeug.datastructures import Headers
 from authsvc import create_app
 from authsvc.config import load
 from authsvc.web.envelope import BODY_MAX
+from tests.conftest import servers
 from tests.databases import PASSWORD, SECRET_KEY, Databases, close
 from tests.dialects import FORM, Answer, Auth, Console
 from tests.servers import ROOT, Server, free_port, start, wait_for
@@ -35,6 +37,7 @@ from tests.test_smoke import smoke
 SHIPPED = (ROOT / "deploy" / "nginx.conf").read_text("utf-8")
 CHANGED = re.compile(r"listen 8443|/run/secrets/\w+|/dev/stdout|/tmp(?=/)|[\w-]+:80\d\d")
 """What is another at each place: ports and paths."""
+BEHIND_NGINX = {"AUTHSVC_TRUSTED_PROXIES": "1"}
 ELSEWHERE = "127.0.0.2"
 """The address of a client that is not on nginx's own."""
 
@@ -139,6 +142,10 @@ class Nginx:
         """Its error log."""
         return self._errors.read_text("utf-8")
 
+    def lose_its_files(self) -> None:
+        """From now on it cannot keep long bodies: an error at its level `crit`."""
+        shutil.rmtree(self._access_log.parent / "client_body_temp")
+
     def stop(self) -> None:
         """End it and its workers."""
         self._process.send_signal(signal.SIGTERM)
@@ -212,8 +219,36 @@ def behind(handler: type[BaseHTTPRequestHandler]) -> Iterator[Behind]:
     """Serve until the block ends."""
     with Behind(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever).start()
-        yield server
-        server.shutdown()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+
+
+class Tiring(Unready):
+    """A replica that hangs up over the second request of a connection."""
+
+    def do_GET(self) -> None:
+        """Answer once."""
+        self.close_connection = self.command in self.asked
+        if not self.close_connection:
+            self.asked.append(self.command)
+            Application.do_GET(self)
+
+    do_POST = do_GET  # noqa: N815
+
+    def setup(self) -> None:
+        """Remember what was asked on this connection alone."""
+        super().setup()
+        self.asked = []  # type: ignore[misc]
+
+
+@contextmanager
+def recording(handler: type[Unready]) -> Iterator[tuple[Behind, list[str]]]:
+    """A replica that serves until the block ends, and the methods it was asked with."""
+    asked: list[str] = []
+    with behind(type("Recording", (handler,), {"asked": asked})) as replica:
+        yield replica, asked
 
 
 # Fixtures
@@ -242,53 +277,29 @@ def start_nginx(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory)
         yield begin
 
 
-class Replicas:
-    """Two replicas that trust one proxy, on one database whose role `admin` grants `reports`."""
-
-    settings: ClassVar = {"AUTHSVC_TRUSTED_PROXIES": "1"}
-
-    def __init__(self, folder: Path, database_url: str) -> None:
-        app = create_app(load({"AUTHSVC_DATABASE_URL": database_url, "AUTHSVC_SECRET_KEY": SECRET_KEY}))
-        app.extensions["authsvc.administration"].grant("admin", ["reports"])
-        close(app)
-        self._database_url = database_url
-        self.both = [self._begin(folder / name) for name in ("first", "second")]
-
-    def _begin(self, folder: Path) -> Server:
-        folder.mkdir()
-        return Server(folder, self._database_url, **self.settings)
-
-    def restart(self, replica: Server) -> None:
-        """Stop it as an operator does, and start it again at the same port."""
-        assert replica.stop() == 0
-        replica.process = start(
-            replica.log_file.parent, self._database_url, AUTHSVC_PORT=str(replica.port), **self.settings
-        )
-
-    @property
-    def log(self) -> list[dict[str, Any]]:
-        """What both have logged."""
-        return [json.loads(line) for replica in self.both for line in replica.log.splitlines()]
+@pytest.fixture(scope="module")
+def shared_url(postgresql: Databases) -> str:
+    """The replicas' database, whose role `admin` grants `reports`."""
+    url = postgresql.copy()
+    app = create_app(load({"AUTHSVC_DATABASE_URL": url, "AUTHSVC_SECRET_KEY": SECRET_KEY}))
+    app.extensions["authsvc.administration"].grant("admin", ["reports"])
+    close(app)
+    return url
 
 
 @pytest.fixture(scope="module")
-def replicas(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
-    """Two replicas, started at the same moment."""
-    found = Replicas(tmp_path_factory.mktemp("replicas"), databases.copy())
-    try:
-        for replica in found.both:
-            replica.wait_until_up()
-        yield found
-    finally:
-        for replica in found.both:
-            replica.kill()
+def replicas(shared_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    """Two servers that trust one proxy."""
+    with servers(tmp_path_factory) as begin:
+        yield begin(shared_url, **BEHIND_NGINX), begin(shared_url, **BEHIND_NGINX)
 
 
 @pytest.fixture(scope="module")
-def nginx(replicas: Replicas, start_nginx: StartNginx) -> Iterator[Nginx]:
+def nginx(replicas: tuple[Server, Server], start_nginx: StartNginx) -> Iterator[Nginx]:
     """The shipped configuration in front of both replicas and the application."""
+    first, second = replicas
     with behind(Application) as application:
-        yield start_nginx(*(replica.port for replica in replicas.both), application.port)
+        yield start_nginx(first.port, second.port, application.port)
 
 
 @pytest.fixture
@@ -327,12 +338,14 @@ def test_the_cookie_is_secure_whatever_the_client_claims(client: Client) -> None
     assert "Secure" in answer.cookie
 
 
-def test_one_request_id_goes_through_all_logs(client: Client, nginx: Nginx, replicas: Replicas, token: str) -> None:
+def test_one_request_id_goes_through_all_logs(
+    client: Client, nginx: Nginx, replicas: tuple[Server, Server], token: str
+) -> None:
     """The caller's own is kept by nginx, the replica and the application."""
     answer = client.get("/page", satoken=token, X_Request_ID="traced-1")
     assert answer.json["headers"]["X-Request-ID"] == "traced-1"
     wait_for(lambda: "traced-1" in [line["request_id"] for line in nginx.log])
-    assert "traced-1" in [line.get("request_id") for line in replicas.log]
+    assert "traced-1" in [line.get("request_id") for replica in replicas for line in replica.log_lines]
 
 
 def test_a_malformed_request_id_is_replaced(client: Client, token: str) -> None:
@@ -353,10 +366,16 @@ def test_a_stranger_does_not_reach_the_application(client: Client) -> None:
 def test_the_application_learns_who_is_calling(client: Client, token: str) -> None:
     """The Remote-* headers are those of the session, whatever the client sent under these names."""
     forged = {"Remote-Id": "1", "Remote-User": "admin", "Remote-Role": "admin", "Remote_User": "admin"}
-    answer = client.send("GET", "/page?q=1", {"satoken": token, **forged}, b"")
-    received = {name: value for name, value in answer.json["headers"].items() if name.lower().startswith("remote")}
-    assert received == {"Remote-Id": "2", "Remote-User": "user", "Remote-Role": "user"}
+    answer = client.send("GET", "/page?q=1", {"satoken": token, "X-Forwarded-For": "203.0.113.7", **forged}, b"")
     assert answer.json["path"] == "/page?q=1"
+    told = {name: value for name, value in answer.json["headers"].items() if re.match("remote|x-forw", name.lower())}
+    assert told == {
+        "Remote-Id": "2",
+        "Remote-User": "user",
+        "Remote-Role": "user",
+        "X-Forwarded-For": ELSEWHERE,
+        "X-Forwarded-Proto": "https",
+    }
 
 
 def test_a_permission_opens_its_part_of_the_application(client: Client) -> None:
@@ -378,8 +397,8 @@ def test_the_question_itself_cannot_be_asked_from_outside(path: str, client: Cli
 
 def test_a_long_body_reaches_the_application_whole(client: Client, token: str) -> None:
     """The question who is calling is asked without it."""
-    answer = client.send("POST", "/page", {"satoken": token}, b"x" * 500_000)
-    assert answer.json["length"] == 500_000
+    answer = client.send("POST", "/page", {"satoken": token}, b"x" * 2_000_000)
+    assert answer.json["length"] == 2_000_000
 
 
 def test_nothing_gets_through_unasked(start_nginx: StartNginx, token: str) -> None:
@@ -411,6 +430,8 @@ def test_a_body_too_long_is_refused_as_the_service_does(
         connection.request("POST", path, iter([too_long]) if chunked else too_long, encode_chunked=chunked)
         response = connection.getresponse()
         assert (response.status, json.loads(response.read())) == (status, body)
+        # What has no request id of the service's was refused by nginx.
+        assert response.getheader("X-Request-ID") is None
 
 
 def test_a_body_just_short_enough_reaches_the_service(client: Client) -> None:
@@ -419,21 +440,35 @@ def test_a_body_just_short_enough_reaches_the_service(client: Client) -> None:
     assert client.send("POST", "/api/auth/login", {"Content-Type": FORM}, body).status == HTTPStatus.OK
 
 
-def test_silent_and_slow_clients_keep_nobody_out(nginx: Nginx, client: Client, replicas: Replicas, token: str) -> None:
-    """With 200 silent connections and 50 logins stuck in mid-body the others are served; the replicas know of none."""
+def test_silent_and_slow_clients_keep_nobody_out(nginx: Nginx, client: Client, token: str) -> None:
+    """With 200 silent connections and 50 logins stuck in mid-body the others are served."""
     with ExitStack() as held:
         for _ in range(200):
             held.enter_context(nginx.connect())
-        slow = [client.open() for _ in range(50)]
-        for connection in slow:
-            held.callback(connection.close)
-            connection.putrequest("POST", "/api/auth/login")
-            connection.putheader("Content-Type", FORM)
-            connection.putheader("Content-Length", "100")
-            connection.putheader("X-Request-ID", "slow")
-            connection.endheaders(b"username=")
+        for _ in range(50):
+            start_login(held.enter_context(closing(client.open())))
         assert {client.auth.verify(token).status for _ in range(20)} == {HTTPStatus.OK}
-        assert "slow" not in [line.get("request_id") for line in replicas.log]
+
+
+def test_a_slow_body_waits_in_nginx(start_nginx: StartNginx) -> None:
+    """A replica is asked when the body is there, and no sooner."""
+    with recording(Unready) as (replica, asked):
+        client = start_nginx(replica.port, replica.port).at(ELSEWHERE)
+        with closing(client.open()) as connection:
+            start_login(connection)
+            client.auth.verify(None)
+            assert set(asked) == {"GET"}
+            connection.send(b"x" * 91)
+            connection.getresponse()
+            assert "POST" in asked
+
+
+def start_login(connection: http.client.HTTPSConnection) -> None:
+    """Send the first 9 of 100 bytes."""
+    connection.putrequest("POST", "/api/auth/login")
+    connection.putheader("Content-Type", FORM)
+    connection.putheader("Content-Length", "100")
+    connection.endheaders(b"username=")
 
 
 def test_too_many_logins_from_one_address_are_held_back(nginx: Nginx, token: str) -> None:
@@ -451,9 +486,9 @@ def test_too_many_logins_from_one_address_are_held_back(nginx: Nginx, token: str
 # Replicas that fail
 
 
-def test_one_replica_is_enough(replicas: Replicas, start_nginx: StartNginx, token: str) -> None:
+def test_one_replica_is_enough(replicas: tuple[Server, Server], start_nginx: StartNginx, token: str) -> None:
     """With the other one's port dead, every check and every login is answered."""
-    client = start_nginx(free_port(), replicas.both[0].port).at(ELSEWHERE)
+    client = start_nginx(free_port(), replicas[0].port).at(ELSEWHERE)
     assert {client.auth.verify(token).status for _ in range(10)} == {HTTPStatus.OK}
     assert {client.auth.login("user", PASSWORD).status for _ in range(4)} == {HTTPStatus.OK}
 
@@ -484,14 +519,23 @@ def test_what_may_have_been_done_is_not_sent_again(
     handler: type[Unready], method: str, path: str, times: int, start_nginx: StartNginx
 ) -> None:
     """A GET goes on to the other replica; a POST that reached one goes to no other."""
-    asked: list[str] = []
-    replica = type("Replica", (handler,), {"asked": asked})
-    with behind(replica) as first, behind(replica) as second:
-        answer = start_nginx(first.port, second.port).at(ELSEWHERE).send(method, path, {}, b"")
+    with recording(handler) as (replica, asked):
+        answer = start_nginx(replica.port, replica.port).at(ELSEWHERE).send(method, path, {}, b"")
     assert (answer.status, asked) == (503, [method] * times)
 
 
-def test_a_rolling_restart_fails_nobody(nginx: Nginx, replicas: Replicas, token: str) -> None:
+def test_a_login_is_never_sent_on_a_connection_that_may_be_closed(start_nginx: StartNginx) -> None:
+    """Where a replica closes the connections it kept, each POST reaches it on a new one."""
+    with recording(Tiring) as (replica, _):
+        client = start_nginx(replica.port, replica.port).at(ELSEWHERE)
+        with closing(client.open()) as connection:
+            statuses = [exchange(connection, "POST", "/api/auth/login", {}).status for _ in range(3)]
+    assert statuses == [HTTPStatus.OK] * 3
+
+
+def test_a_rolling_restart_fails_nobody(
+    nginx: Nginx, replicas: tuple[Server, Server], shared_url: str, token: str
+) -> None:
     """Under a load of checks and logins one replica restarts after the other, and every answer is 200."""
     seen: Counter[tuple[str, int]] = Counter()
     over = threading.Event()
@@ -518,9 +562,11 @@ def test_a_rolling_restart_fails_nobody(nginx: Nginx, replicas: Replicas, token:
     for thread in threads:
         thread.start()
     try:
-        for replica in replicas.both:
-            replicas.restart(replica)
+        for replica in replicas:
+            assert replica.stop() == 0
             before = len(replica.log)
+            folder, port = replica.log_file.parent, str(replica.port)
+            replica.process = start(folder, shared_url, AUTHSVC_PORT=port, **BEHIND_NGINX)
             wait_for(partial(has_its_share, replica, before))
     finally:
         over.set()
@@ -532,7 +578,9 @@ def test_a_rolling_restart_fails_nobody(nginx: Nginx, replicas: Replicas, token:
 # Logs
 
 
-def test_nginx_logs_no_secret_whatever_goes_wrong(nginx: Nginx, start_nginx: StartNginx, token: str) -> None:
+def test_nginx_logs_no_secret_whatever_goes_wrong(
+    nginx: Nginx, replicas: tuple[Server, Server], start_nginx: StartNginx, token: str
+) -> None:
     """Neither a query string nor a token nor a password is in its logs, also where replicas or clients fail."""
     query = "?" + urlencode({"username": "user", "password": PASSWORD, "secret": "s3cr3t"})
     secret = {
@@ -541,19 +589,16 @@ def test_nginx_logs_no_secret_whatever_goes_wrong(nginx: Nginx, start_nginx: Sta
         "Cookie": f"satoken={token}",
         "Referer": f"/{query}",
     }
-    failing = start_nginx(free_port(), free_port())
-    for instance in (nginx, failing):
+    failing, broken = start_nginx(free_port(), free_port()), start_nginx(*(replica.port for replica in replicas))
+    broken.lose_its_files()
+    for instance in (broken, failing, nginx):
         somebody = instance.at("127.0.0.4")
-        for path in ("/api/auth/login", "/AccAdmin/doLogin", "/api/auth/verify", "/page", "/reports/1", "/nowhere"):
+        for path in ("/page", "/reports/1", "/api/auth/verify", "/AccAdmin/doLogin", "/api/auth/login", "/nowhere"):
             somebody.send("GET", path + query, secret, b"")
             somebody.send("POST", path + query, secret, b"x" * 20_000)
         somebody.send("GET", "/api/auth/login" + query + "x" * 9_000, secret, b"")
         for _ in range(40):
             somebody.send("GET", "/api/auth/logout" + query, secret, b"")
-        with closing(somebody.open()) as unfinished:
-            unfinished.putrequest("POST", "/api/auth/login" + query)
-            unfinished.putheader("Content-Length", "100")
-            unfinished.endheaders(b"password=" + PASSWORD.encode())
         logged = json.dumps(instance.log) + instance.errors
         assert "/api/auth/login" in logged
         for word in (PASSWORD, "s3cr3t", token, "?"):

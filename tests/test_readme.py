@@ -94,7 +94,8 @@ def test_the_statements_of_each_request_are_counted(sqlite: Databases) -> None:
         statements.clear()
         method, body = ("POST", urlencode(form).encode()) if "POST" in methods else ("GET", b"")
         assert send(method, path, headers, body).status == 200
-        return len(statements)
+        # How long to wait for SQLite's writers is told to the connection, not asked of the database.
+        return len([statement for statement in statements if not statement.startswith("PRAGMA busy_timeout")])
 
     # The one that changes the password comes last.
     rules = sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule.endswith("password"))

@@ -75,8 +75,10 @@ def test_it_prints_no_secret() -> None:
     """Neither the password nor a token is in what it prints, also where an answer is none that it expects."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Confused) as confused:
         threading.Thread(target=confused.serve_forever).start()
-        result = smoke(f"http://127.0.0.1:{confused.server_port}")
-        confused.shutdown()
+        try:
+            result = smoke(f"http://127.0.0.1:{confused.server_port}")
+        finally:
+            confused.shutdown()
     assert result.returncode == 1
     assert "FAIL  /api/auth: verify" in result.stdout
     assert PASSWORD not in result.stdout + result.stderr
