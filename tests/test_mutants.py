@@ -47,8 +47,8 @@ MUTANTS = [
     Mutant(
         "full counters are looked at before hashing only",
         "service.py",
-        " as rows:\n            self._stop_if_full(rows, counters, now, credentials)\n",
-        " as rows:\n",
+        "            now = self._clock()\n            self._stop_if_full(rows, counters, now, credentials)\n",
+        "            now = self._clock()\n",
         "test_guessing.py::test_what_happens_while_a_password_is_hashed_counts",
     ),
     Mutant(
@@ -90,15 +90,15 @@ MUTANTS = [
     Mutant(
         "unknown names are not counted",
         "service.py",
-        "            self._charge(rows, counters.for_password(), now, credentials)\n",
-        "            credentials and self._charge(rows, counters.for_password(), now, credentials)\n",
+        "            self._charge(rows, counters, counters.for_password()",
+        "            credentials and self._charge(rows, counters, counters.for_password()",
         "test_guessing.py::test_an_unknown_key_is_counted_like_a_known_one",
     ),
     Mutant(
         "each failure prolongs the window",
         "repository.py",
         "else_=_counter.ends_at)",
-        "else_=window_end)",
+        "else_=statement.excluded.ends_at)",
         "test_guessing.py::test_a_window_begins_with_its_first_failure",
     ),
     Mutant(

@@ -352,9 +352,9 @@ def test_importing_the_application_touches_no_database(databases: Databases) -> 
     assert make_url(url).get_backend_name() != "sqlite" or not Path(str(database)).exists()
 
 
-def test_starters_at_the_same_moment_share_key_and_administrator(databases: Databases, tmp_path: Path) -> None:
+def test_starters_at_the_same_moment_share_key_and_administrator(sqlite: Databases, tmp_path: Path) -> None:
     """Two that start on one empty database agree about everything; one of them shows the password."""
-    url, folders = databases.empty(), [tmp_path / "a", tmp_path / "b"]
+    url, folders = sqlite.empty(), [tmp_path / "a", tmp_path / "b"]
     servers = []
     try:
         for folder in folders:

@@ -12,10 +12,12 @@ from authsvc.config import Config
 from authsvc.errors import Refusal, Unavailable
 from authsvc.web import acc_admin, api_auth, description, envelope, health
 from authsvc.web.incoming import TOKEN_NAME
+from authsvc.web.shortcut import Shortcut
 
 
 def init_app(app: Flask, config: Config) -> None:
     """Register everything there is to call."""
+    app.wsgi_app = Shortcut(app.wsgi_app, app.extensions["authsvc"], config)  # type: ignore[method-assign]
     envelope.init_app(app)
     for module in (api_auth, acc_admin, health, description):
         app.register_blueprint(module.blueprint)

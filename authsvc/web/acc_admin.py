@@ -1,6 +1,8 @@
 """The `/AccAdmin` dialect, as the sa-plus console speaks it: HTTP 200, and the verdict is `code` in the body."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from flask import Blueprint, Response
 from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge, UnsupportedMediaType
@@ -9,7 +11,7 @@ from authsvc import errors
 from authsvc.identifiers import parse_key
 from authsvc.repository import Account
 from authsvc.web.envelope import answer, row_for
-from authsvc.web.incoming import TOKEN_NAME, Parameters, client, config, refuse_other_sites, service, token
+from authsvc.web.incoming import TOKEN_NAME, Parameters, client, config, refuse_other_sites, service, token, whoami
 
 blueprint = Blueprint("acc_admin", __name__, url_prefix="/AccAdmin")
 
@@ -49,7 +51,7 @@ def do_login() -> Response:
     code = parameters.optional("otp_code")
     account, new_token = service().login(parse_key(key), password, code, client=client(), token=token())
     token_info = {"tokenName": TOKEN_NAME, "tokenValue": new_token}
-    return _answer(200, "ok", {**_described(account), "tokenInfo": token_info})
+    return _answer(200, "ok", {**_described(account, config().timezone), "tokenInfo": token_info})
 
 
 @blueprint.route("/doExit", methods=["GET", "POST"])
@@ -66,14 +68,24 @@ def do_exit() -> Response:
 @blueprint.route("/getLoginInfo", methods=["GET", "POST"])
 def get_login_info() -> Response:
     """Tell whose session this is, and what the console needs to draw itself."""
-    return _answer(200, "ok", _described(service().whoami(token())))
+    body, _ = logged_in(whoami(), config().timezone)
+    return answer(body)
+
+
+def logged_in(account: Account, timezone: ZoneInfo) -> tuple[Mapping[str, object], Mapping[str, str]]:
+    """What `getLoginInfo` answers for a live session: body and headers."""
+    return _body(200, "ok", _described(account, timezone)), {}
 
 
 def _answer(code: int, message: str, data: object, status: int = 200) -> Response:
-    return answer({"code": code, "msg": message, "data": data}, status)
+    return answer(_body(code, message, data), status)
 
 
-def _described(account: Account) -> dict[str, object]:
+def _body(code: int, message: str, data: object) -> Mapping[str, object]:
+    return {"code": code, "msg": message, "data": data}
+
+
+def _described(account: Account, timezone: ZoneInfo) -> dict[str, object]:
     return {
         "admin": {
             "id": account.id,
@@ -84,8 +96,8 @@ def _described(account: Account) -> dict[str, object]:
             "roleId": account.role_id,
             "status": 2 if account.disabled else 1,
             "createByAid": -1 if account.created_by is None else account.created_by,
-            "createTime": _local_time(account.created_at),
-            "loginTime": _local_time(account.login_at),
+            "createTime": _local_time(account.created_at, timezone),
+            "loginTime": _local_time(account.login_at, timezone),
             "loginIp": account.login_address,
             "loginCount": account.login_count,
             "roleName": account.role_name,
@@ -95,5 +107,5 @@ def _described(account: Account) -> dict[str, object]:
     }
 
 
-def _local_time(at: float | None) -> str | None:
-    return None if at is None else datetime.fromtimestamp(at, config().timezone).strftime("%Y-%m-%d %H:%M:%S")
+def _local_time(at: float | None, timezone: ZoneInfo) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at, timezone).strftime("%Y-%m-%d %H:%M:%S")

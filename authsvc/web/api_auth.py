@@ -1,5 +1,6 @@
 """The `/api/auth` dialect, as the OpenBMCLAPI dashboard speaks it: the HTTP status is the verdict."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -11,7 +12,7 @@ from authsvc import errors
 from authsvc.identifiers import by_name
 from authsvc.repository import Account
 from authsvc.web.envelope import answer, row_for
-from authsvc.web.incoming import TOKEN_NAME, Parameters, client, refuse_other_sites, service, token
+from authsvc.web.incoming import TOKEN_NAME, Parameters, client, refuse_other_sites, service, token, whoami
 
 blueprint = Blueprint("api_auth", __name__, url_prefix="/api/auth")
 
@@ -85,19 +86,24 @@ def verify() -> Response:
     parameters = Parameters()
     permission = parameters.required("permission") if "permission" in parameters else None
     try:
-        account = service().whoami(token())
+        account = whoami()
     except errors.TokenRefused as refusal:
         response = refuse(refusal, HTTPStatus.UNAUTHORIZED)
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
     if permission is not None and permission not in account.permissions:
         raise errors.PermissionMissing(account_id=account.id)
-    headers = {
+    body, headers = verified(account)
+    return answer(body, headers=headers)
+
+
+def verified(account: Account) -> tuple[Mapping[str, object], Mapping[str, str]]:
+    """What `verify` answers for a live session: body and headers."""
+    return _described(account), {
         "Remote-Id": str(account.id),
         "Remote-User": _header_text(account.name),
         "Remote-Role": _header_text(account.role_code),
     }
-    return answer(_described(account), headers=headers)
 
 
 @blueprint.route("/password", methods=["POST"])

@@ -12,7 +12,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.routing import Rule
 
 from authsvc import logs
-from authsvc.web.incoming import client_address, has_body
+from authsvc.web.incoming import carries_body, client_address
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -25,7 +25,8 @@ CAUSE = "authsvc.cause"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _T = TypeVar("_T")
-_encode = JSONEncoder(ensure_ascii=False).encode
+encode = JSONEncoder(ensure_ascii=False).encode
+"""Write JSON: keys in the order given, Chinese as Chinese."""
 
 
 class ExactRule(Rule):
@@ -45,7 +46,7 @@ class Answer(Response):
 
 def answer(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer; keys stay in the order given."""
-    return Answer(_encode(body), status, headers)
+    return Answer(encode(body), status, headers)
 
 
 def row_for(error: BaseException, table: Mapping[type[BaseException], _T]) -> _T:
@@ -105,5 +106,5 @@ def init_app(app: Flask) -> None:
 def _refuse_long_bodies() -> None:
     # On every path, and read even where nobody wants it: it is not left on the connection, and without a length
     # (chunked) only reading tells.
-    if has_body() and len(request.get_data()) > BODY_MAX:
+    if carries_body(request.environ) and len(request.get_data()) > BODY_MAX:
         raise RequestEntityTooLarge

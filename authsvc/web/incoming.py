@@ -9,10 +9,12 @@ from urllib.parse import parse_qsl
 
 from flask import current_app, request
 from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.http import parse_cookie
 
 from authsvc.config import Config
 from authsvc.errors import AbsentParameter, BadParameter, CrossSite, UnreadableBody
 from authsvc.identifiers import is_text
+from authsvc.repository import Account
 from authsvc.service import Service
 from authsvc.sessions import Client
 
@@ -23,6 +25,9 @@ TOKEN_NAME = "satoken"  # noqa: S105
 """The name of the token in headers, cookies and bodies."""
 
 _ADDRESS_MAX = 45  # INET6_ADDRSTRLEN, without its NUL
+
+REFUSAL = "authsvc.refusal"
+"""Where in the WSGI environment the short way leaves the refusal that it met."""
 
 PARAMETER_MAX = 256
 """Characters in a parameter."""
@@ -38,15 +43,26 @@ def config() -> Config:
     return cast(Config, current_app.config["AUTHSVC"])
 
 
+def whoami() -> Account:
+    """The account behind the request's session. Raises TokenRefused, Unavailable."""
+    if refusal := request.environ.get(REFUSAL):
+        raise refusal  # the short way has asked already
+    return service().whoami(token())
+
+
 def token() -> str | None:
+    """The token of this request."""
+    return token_of(request.environ)
+
+
+def token_of(environ: "WSGIEnvironment") -> str | None:
     """The token: of the header, the Bearer scheme (RFC 6750) and the cookie the first that is there decides."""
-    environ = request.environ
     if value := environ.get("HTTP_SATOKEN", "").strip():
         return str(value)
     scheme, _, credentials = environ.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
     if scheme.lower() == "bearer" and (value := credentials.strip()):
         return str(value)
-    return request.cookies.get(TOKEN_NAME) or None
+    return parse_cookie(environ).get(TOKEN_NAME) or None
 
 
 def client() -> Client:
@@ -79,9 +95,8 @@ def _parsed(address: str) -> str | None:
     return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
-def has_body() -> bool:
-    """Whether the request carries a body, said or chunked."""
-    environ = request.environ
+def carries_body(environ: "WSGIEnvironment") -> bool:
+    """Whether a request carries a body, said or chunked."""
     return environ.get("CONTENT_LENGTH") not in {None, "", "0"} or "HTTP_TRANSFER_ENCODING" in environ
 
 
@@ -137,7 +152,7 @@ def _urlencoded(text: bytes) -> list[tuple[str, str]]:
 
 
 def _body() -> Iterable[tuple[str, Any]]:
-    body = request.get_data() if has_body() else b""
+    body = request.get_data() if carries_body(request.environ) else b""
     if not body:
         return []
     if request.mimetype == "application/x-www-form-urlencoded":

@@ -313,7 +313,7 @@ TOKENS: dict[str, tuple[Callable[[World], str | None], str | None]] = {
         after(lambda world, _: world.command("account", "password", "2", "--password-stdin", stdin="a-new-password")),
         REVOKED,
     ),
-    "well signed, but of no session": (lambda _: Tokens([SECRET_KEY]).issue()[0], REVOKED),
+    "well signed, but of no session": (lambda _: Tokens([SECRET_KEY], lambda: NOW).issue()[0], REVOKED),
     "dated in the future": (in_the_future, INVALID),
     "cut": (spoilt(lambda token: token[:-1]), INVALID),
     "altered": (spoilt(other_first), INVALID),
@@ -351,7 +351,7 @@ def test_both_dialects_judge_a_token(name: str, world: World) -> None:
 def test_a_database_that_is_away_is_no_verdict(make_app: MakeApp, databases: Databases) -> None:
     """Both dialects say 503, which lets nginx try another replica, and when to come back."""
     send = in_process(make_app(AUTHSVC_DATABASE_URL=databases.empty()))
-    auth, console, token = Auth(send), Console(send), Tokens([SECRET_KEY]).issue()[0]
+    auth, console, token = Auth(send), Console(send), Tokens([SECRET_KEY], lambda: NOW).issue()[0]
     for answer in (auth.login("user", PASSWORD), auth.verify(token), auth.logout(token), auth.whoami(token)):
         assert (auth.verdict(answer), answer.headers["Retry-After"]) == ((503, "Service is unavailable."), "5")
     for answer in (console.login("user", PASSWORD), console.info(token), console.exit(token)):
