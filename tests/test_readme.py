@@ -1,6 +1,8 @@
 """The README names everything there is, and says of it what the code says."""
 
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -12,6 +14,7 @@ from sqlalchemy import event
 
 from authsvc import config, create_app
 from authsvc.database import db
+from tests.conftest import StartServer
 from tests.databases import PASSWORD, SECRET_KEY, Databases, cheap_passwords, close
 from tests.dialects import FORM, Auth, in_process
 
@@ -105,3 +108,26 @@ def test_the_statements_of_each_request_are_counted(sqlite: Databases) -> None:
         path: number for path, number in counts.items() if number
     }
     close(app)
+
+
+def test_the_examples_are_what_a_server_answers(sqlite: Databases, start_server: StartServer, tmp_path: Path) -> None:
+    """Each, run as it stands and in this order, prints the lines it is shown with; times and tokens are others."""
+    base = f"http://127.0.0.1:{start_server(sqlite.copy()).port}"
+    (tmp_path / "password.txt").write_text(PASSWORD)
+    environ = {"PATH": os.environ["PATH"]}
+    examples = re.findall(r"^\$ (curl .*)\n((?:(?!\$ |```).*\n)+)", README, re.MULTILINE)
+    assert len(examples) > 10
+    for command, shown in examples:
+        here = command.replace("http://127.0.0.1:8000", base)
+        printed = subprocess.run(
+            here, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True
+        )
+        for line in shown.replace("(and further headers)", "").splitlines():
+            assert without_chance(line) in without_chance(printed.stdout).splitlines()
+        if token := re.search('"tokenValue": "(.*?)"', printed.stdout):
+            environ["TOKEN"] = token[1]
+
+
+def without_chance(text: str) -> str:
+    """The text, with times and tokens made the same."""
+    return re.sub(r"[\w-]{32}\.[\w-]{6}\.[\w-]{43}", "TOKEN", re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", text))
