@@ -71,7 +71,10 @@ class PostgresDatabases:
     """
 
     # A copy has the object ids of its template: where these sums differ, somebody changed the schema.
-    _SCHEMA = "SELECT (SELECT sum(oid::bigint) FROM pg_class), (SELECT count(*) FROM pg_attribute)"
+    _SCHEMA = (
+        "SELECT (SELECT sum(oid::bigint) FROM pg_class), (SELECT count(*) FROM pg_attribute),"
+        " (SELECT string_agg(relname, ' ' ORDER BY oid) FROM pg_class WHERE relnamespace = 'public'::regnamespace)"
+    )
     _DISCONNECT = (
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
         " WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"

@@ -14,7 +14,7 @@ from itsdangerous import TimestampSigner
 from authsvc.passwords import Passwords
 from authsvc.tokens import Tokens
 from tests.conftest import MakeApp, World
-from tests.databases import PASSWORD, SECRET_KEY, Databases
+from tests.databases import NOW, PASSWORD, SECRET_KEY, Databases
 from tests.dialects import FORM, JSON, Ask, Auth, Console, Verdict, in_process
 
 Query = Callable[..., list[Any]]
