@@ -17,6 +17,7 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -547,10 +548,8 @@ def test_a_rolling_restart_fails_nobody(
 
     def log_in(number: int) -> None:
         # From ever new addresses, or else the limit of nginx would come first.
-        for index in range(1, 250):
-            if over.is_set():
-                return
-            client = nginx.at(f"127.1.{number}.{index}")
+        for index in takewhile(lambda _: not over.is_set(), count()):
+            client = nginx.at(f"127.{number}.{index // 250 % 250}.{index % 250 + 1}")
             seen["login", client.auth.login("user", PASSWORD).status] += 1
 
     def has_its_share(replica: Server, before: int) -> bool:
@@ -558,7 +557,7 @@ def test_a_rolling_restart_fails_nobody(
         return all(path in replica.log[before:] for path in ('"/api/auth/verify"', '"/api/auth/login"'))
 
     threads = [threading.Thread(target=check) for _ in range(2)]
-    threads += [threading.Thread(target=log_in, args=(number,)) for number in range(2)]
+    threads += [threading.Thread(target=log_in, args=(number,)) for number in (1, 2)]
     for thread in threads:
         thread.start()
     try:
