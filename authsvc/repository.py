@@ -158,8 +158,12 @@ def _codes(joined: str | None) -> tuple[str, ...]:
     return tuple(sorted(joined.split(" "))) if joined else ()
 
 
-def _points_at(key: Key) -> ColumnElement[bool]:
-    return _KEYS[key.kind] == key.value
+def _matched(credentials: Credentials) -> dict[str, Any]:
+    return {
+        "account_id": credentials.account_id,
+        "matched_hash": credentials.password_hash,
+        "matched_seed": credentials.otp_seed,
+    }
 
 
 def _is_over(ends_at: Any, now: Any, furthest: Any) -> Any:
@@ -206,6 +210,14 @@ _FORGIVE = delete(_counters).where(
     _counter.scope == bindparam("kind"),
 )
 _ADD_SESSION = insert(_sessions)
+_ACCOUNT_BY = {kind: _ACCOUNTS.where(key == bindparam("value")) for kind, key in _KEYS.items()}
+_UNCHANGED = update(_accounts).where(
+    _account.id == bindparam("account_id"),
+    _account.password_hash == bindparam("matched_hash"),
+    _account.otp_seed.is_not_distinct_from(bindparam("matched_seed")),
+    _account.disabled.is_(False),
+)
+_COUNT_LOGIN = _UNCHANGED.values(login_count=_account.login_count + 1)
 
 
 def _charge(upsert: Any) -> Any:
@@ -374,7 +386,7 @@ class Repository:
 
     def account(self, key: Key) -> Account | None:
         """The account that `key` points at."""
-        row = self._connection.execute(_ACCOUNTS.where(_points_at(key))).one_or_none()
+        row = self._connection.execute(_ACCOUNT_BY[key.kind], {"value": key.value}).one_or_none()
         return _account_from(row) if row else None
 
     def accounts(self) -> list[Account]:
@@ -412,23 +424,14 @@ class Repository:
         False, and nothing done, where the account is disabled by now or its password or seed is no longer the one
         that was matched: hashing took a while, and somebody may have been faster.
         """
-        return self._changed(
-            update(_accounts)
-            .where(
-                _account.id == credentials.account_id,
-                _account.password_hash == credentials.password_hash,
-                _account.otp_seed.is_not_distinct_from(credentials.otp_seed),
-                _account.disabled.is_(False),
-            )
-            .values(**values)
-        )
+        return self._changed(_UNCHANGED, {**_matched(credentials), **values})
 
     def count_login(self, credentials: Credentials, network: str, *, at: float, **values: Any) -> bool:
         """Count a login and note when and whence, as `change_if_unchanged` does."""
-        counted = self.change_if_unchanged(credentials, login_at=at, login_count=_account.login_count + 1, **values)
+        counted = self._changed(_COUNT_LOGIN, {**_matched(credentials), "login_at": at, **values})
         if counted:
-            values = {"account_id": credentials.account_id, "network": network, "last_login_at": at}
-            self._connection.execute(_KNOW_ADDRESS[self._dialect], values)
+            known = {"account_id": credentials.account_id, "network": network, "last_login_at": at}
+            self._connection.execute(_KNOW_ADDRESS[self._dialect], known)
         return counted
 
     # Two-step verification
@@ -605,5 +608,5 @@ class Repository:
     def _upserted(self, statement: Any) -> bool:
         return self._connection.execute(statement).first() is not None
 
-    def _changed(self, statement: Any) -> bool:
-        return self._connection.execute(statement).rowcount == 1
+    def _changed(self, statement: Any, values: dict[str, Any] | None = None) -> bool:
+        return self._connection.execute(statement, values).rowcount == 1

@@ -83,15 +83,14 @@ def logout() -> Response:
 @blueprint.route("/verify", methods=["GET", "HEAD"])
 def verify() -> Response:
     """Tell an internal service, or nginx's auth_request, whose session this is and whether it may."""
-    parameters = Parameters()
-    permission = parameters.required("permission") if "permission" in parameters else None
     try:
         account = whoami()
     except errors.TokenRefused as refusal:
         response = refuse(refusal, HTTPStatus.UNAUTHORIZED)
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
-    if permission is not None and permission not in account.permissions:
+    parameters = Parameters()
+    if "permission" in parameters and parameters.required("permission") not in account.permissions:
         raise errors.PermissionMissing(account_id=account.id)
     body, headers = verified(account)
     return answer(body, headers=headers)
