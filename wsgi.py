@@ -1,6 +1,11 @@
 """The way in: `wsgi:app` for any WSGI server, `python wsgi.py` to check, migrate, bootstrap and serve."""
 
+import signal
 import sys
+
+if __name__ == "__main__":
+    # Until Granian listens for it there is nothing under way. As a container's first process it would else be ignored.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 from authsvc import create_app, logs
 from authsvc.config import ConfigError, load

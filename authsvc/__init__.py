@@ -16,8 +16,6 @@ from authsvc.service import Service
 from authsvc.sessions import SessionLimits
 from authsvc.tokens import Tokens
 
-_THREADS_FOR_CHECKS = 32
-
 
 def create_app(
     settings: config.Config | None = None,
@@ -26,8 +24,9 @@ def create_app(
 ) -> Flask:
     """Build the application; no database is touched. Raises ConfigError where the environment cannot be used."""
     settings = settings or config.load()
-    # A few threads are never taken by waiting logins: session checks need them.
-    passwords = passwords or Passwords(places=max(1, settings.threads - _THREADS_FOR_CHECKS))
+    # Some threads are taken neither by waiting logins nor by slow bodies: session checks need them.
+    bodies = max(1, settings.threads // 5)
+    passwords = passwords or Passwords(places=max(1, settings.threads - bodies - min(32, settings.threads // 4)))
     app = Flask(__name__, static_folder=None)
     app.config["AUTHSVC"] = settings
     app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
@@ -41,6 +40,6 @@ def create_app(
     tokens, seeds = Tokens(settings.secret_keys, clock), Seeds(settings.secret_keys)
     app.extensions["authsvc"] = Service(database, passwords, tokens, seeds, sessions, settings.limits, clock)
     app.extensions["authsvc.administration"] = Administration(database, passwords, seeds, sessions, clock)
-    web.init_app(app, settings)
+    web.init_app(app, settings, bodies)
     cli.init_app(app)
     return app

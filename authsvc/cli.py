@@ -4,6 +4,7 @@ import json
 import sys
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -200,8 +201,10 @@ def account_otp(key: Key, as_json: bool, off: bool) -> None:
         codes = list(enrolment.recovery_codes)
         click.echo(json.dumps({"uri": enrolment.uri, "secret": enrolment.seed, "recovery_codes": codes}))
         return
-    segno.make(enrolment.uri, micro=False).terminal(compact=True)
     click.echo("\n".join([enrolment.uri, "", "Recovery codes, each good once:", *enrolment.recovery_codes]))
+    # Last, and not at any cost: the rest must be seen even on a terminal that cannot show it.
+    with suppress(UnicodeEncodeError):
+        segno.make(enrolment.uri, micro=False).terminal(compact=True)
 
 
 @account_group.command("sessions")

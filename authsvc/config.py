@@ -1,5 +1,6 @@
 """The settings: environment variables in, one frozen Config out, every problem told at once."""
 
+import ipaddress
 import os
 import re
 import secrets
@@ -39,7 +40,7 @@ DEFAULTS = {
     "HOST": "127.0.0.1",
     "PORT": "8000",
     "WORKERS": "",
-    "THREADS": "256",
+    "THREADS": "320",
     "LOG_LEVEL": "INFO",
 }
 """Every setting, without its prefix, and what holds where it is absent or empty."""
@@ -116,7 +117,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
     cors_origins: frozenset[str] = read("CORS_ORIGINS", _origins, frozenset())
     timezone = read("TIMEZONE", _timezone, ZoneInfo("UTC"))
     admin_password = read("ADMIN_PASSWORD", _admin_password, None)
-    host = read("HOST", str, "")
+    host = read("HOST", _host, "")
     port = read("PORT", _integer(1, 65535), 1)
     workers = read("WORKERS", _workers, 1)
     threads = read("THREADS", _integer(1, 1024), 1)
@@ -167,6 +168,8 @@ def _database_url(text: str) -> URL:
     except (ArgumentError, ValueError):
         raise ValueError("is not a database URL") from None
     if url.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
+        if "options" in url.query:
+            raise ValueError("must not have ?options=, which the service sets itself; ALTER ROLE ... SET does the same")
         return url.set(drivername="postgresql+psycopg")
     if url.drivername != "sqlite":
         raise ValueError("must begin with sqlite:/// or postgresql://")
@@ -178,6 +181,9 @@ def _database_url(text: str) -> URL:
 def _secret_key(text: str) -> str:
     if text and len(text) < _SECRET_KEY_MIN:
         raise ValueError(f"is shorter than {_SECRET_KEY_MIN} characters")
+    # It is to be a fallback some day, and those are a list.
+    if "," in text or text != text.strip():
+        raise ValueError("has a comma, or a space at an end")
     return text
 
 
@@ -248,6 +254,13 @@ def _origins(text: str) -> frozenset[str]:
     return origins
 
 
+def _host(text: str) -> str:
+    try:
+        return "127.0.0.1" if text == "localhost" else str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("must be an IP address to listen on, such as 127.0.0.1 or 0.0.0.0") from None
+
+
 def _timezone(text: str) -> ZoneInfo:
     try:
         return ZoneInfo(text)
@@ -280,7 +293,7 @@ def _warnings(environ: Mapping[str, str], config: Config) -> Iterator[RiskyButLe
             "authsvc.W003", "sessions live long or never idle out", "shorten them (NIST SP 800-63B, 4.2.3)"
         )
     # W004 is told when it happens: a proxy forwards requests and none is trusted.
-    if config.host not in {"127.0.0.1", "::1", "localhost"} and not config.trusted_proxies:
+    if config.host not in {"127.0.0.1", "::1"} and not config.trusted_proxies:
         yield RiskyButLegal(
             "authsvc.W005",
             "listens beyond this machine without a trusted proxy: passwords may travel in the clear",

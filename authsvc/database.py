@@ -36,6 +36,8 @@ def engine_options(url: URL) -> dict[str, Any]:
     """
     return {
         "isolation_level": "AUTOCOMMIT",
+        # An error's text does not quote what a statement was given.
+        "hide_parameters": True,
         # Statements are short and hashing holds no connection: few connections serve many threads.
         "pool_size": 16,
         "max_overflow": 0,

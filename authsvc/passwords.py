@@ -9,7 +9,7 @@ from importlib.resources import files
 import argon2
 from werkzeug.security import check_password_hash
 
-from authsvc.errors import BadParameter
+from authsvc.errors import BadParameter, Busy
 from authsvc.hash_thread import HashThread
 from authsvc.identifiers import is_text
 
@@ -17,6 +17,7 @@ LENGTH_MIN, LENGTH_MAX = 8, 256
 """Characters in a new password (NIST SP 800-63B, section 5.1.1.2)."""
 
 
+_NO_MEMORY = argon2.low_level.error_to_str(-22)  # ARGON2_MEMORY_ALLOCATION_ERROR
 _SHORTEST_DIGEST = 16  # bytes: none of the schemes makes a shorter one
 
 
@@ -52,6 +53,8 @@ class Passwords:
             return self._argon2.verify(stored, _normalised(password))
         except argon2.exceptions.VerifyMismatchError:
             return False
+        except MemoryError:
+            raise Busy from None
         except (
             argon2.exceptions.Argon2Error,
             argon2.exceptions.InvalidHashError,
@@ -59,6 +62,8 @@ class Passwords:
             IndexError,
             OverflowError,
         ) as error:
+            if str(error) == _NO_MEMORY:  # it says nothing about the password
+                raise Busy from None
             raise DamagedHash from error
 
     def match_nobody(self, password: str) -> None:

@@ -44,7 +44,7 @@ _BOOTSTRAP_LOCK = 0x61757468  # "auth": any number, as long as it is always the 
 _CLOCK_SKEW = 60.0  # seconds
 _CURSOR = "authsvc.cursor"
 _PATIENCE = 1.0  # seconds
-_WRITER_WAIT = 4.0  # seconds
+_WRITER_WAIT = 3.0  # seconds
 _T = TypeVar("_T")
 
 
@@ -563,8 +563,9 @@ class Repository:
 
     def role_id(self, code: str) -> int:
         """The id of the role with this code. Raises UnknownRole."""
-        found = self._connection.execute(select(_role.id).where(_role.code == code)).scalar()
-        if found is None:
+        # Codes are printable: what is not (bytes that are no UTF-8, for one) need not be asked for, and may not be.
+        found = code.isprintable() and self._connection.execute(select(_role.id).where(_role.code == code)).scalar()
+        if not found:
             raise errors.UnknownRole
         return int(found)
 

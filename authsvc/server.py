@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import Any, cast
 from flask import Flask
 from granian import Granian
 from granian.constants import Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 from authsvc import logs
@@ -23,12 +25,14 @@ _GRANIAN_LOGGERS = {"handlers": {}, "loggers": {"_granian": {"handlers": [], "pr
 
 _RETRY_SECONDS = 2.0
 _START_PATIENCE = 5.0  # seconds
+_SLOWEST_HEADERS = 10_000  # milliseconds
 _LONGEST_REQUEST = 20  # seconds; ten of them waiting to be hashed, at the most
 
 
 def serve(app: Flask) -> None:
     """Serve until SIGTERM or SIGINT: then stop accepting, finish what is under way, and return."""
     config = cast(Config, app.config["AUTHSVC"])
+    _check_port(config.host, config.port)
     for risk in config.warnings:
         logs.risk(risk.id, risk.text, risk.hint)
     # For the allocator of each worker, which reads this when it starts: keeping the 19 MiB that a hash takes for the
@@ -52,10 +56,20 @@ def serve(app: Flask) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=_LONGEST_REQUEST,
         websockets=False,
+        http1_settings=HTTP1Settings(header_read_timeout=_SLOWEST_HEADERS),
         log_level=LogLevels.error,
         log_dictconfig=_GRANIAN_LOGGERS,
     ).serve(target_loader=_application, wrap_loader=False)
     logs.notice("server.stopped")
+
+
+def _check_port(host: str, port: int) -> None:
+    # Granian shares a port with whoever else has it: a forgotten server would get every second request.
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        print(f"AUTHSVC_HOST, AUTHSVC_PORT: cannot listen there: {error.strerror}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def _prepare(app: Flask, tried: threading.Event) -> None:
@@ -78,11 +92,21 @@ def _prepare(app: Flask, tried: threading.Event) -> None:
 
 def _application() -> Any:
     """What a worker serves: the app of `wsgi.py`, which multiprocessing has imported as the main module."""
-    # Ctrl-C reaches the whole process group. It is for the parent, which then ends its workers: one that is told twice,
-    # by two signals, never ends.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Ctrl-C reaches the whole process group: it is for the parent, which then ends its workers. For SIGTERM a thread
+    # waits: Granian's main thread could be falling asleep just then, and would sleep on.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    threading.Thread(target=_end_at_sigterm, daemon=True).start()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     return sys.modules["__main__"].app
+
+
+def _end_at_sigterm() -> None:
+    signal.sigwait({signal.SIGTERM})
+    handler = signal.getsignal(signal.SIGTERM)
+    if callable(handler):
+        handler(signal.SIGTERM, None)
+    else:
+        os._exit(0)  # before Granian listens for it there is nothing under way
 
 
 def _end_with_parent() -> None:

@@ -147,6 +147,7 @@ class Service:
             account = rows.account(Key("id", credentials.account_id))
             if not counted or account is None:
                 if account and account.disabled:
+                    rows.commit()  # what was told is used up: the code, too
                     raise errors.AccountDisabled(account_id=account.id)
                 raise _CredentialsChangedError
             if old_id_hash := self._id_hash(old_token):

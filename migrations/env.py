@@ -16,7 +16,9 @@ def run() -> None:
     """Upgrade or downgrade as Alembic was asked to."""
     url = db.engine.url
     if url.get_backend_name() == "sqlite":
+        # For its owner only, as it holds password hashes; SQLite gives the files beside it the same mode.
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        Path(url.database).touch(mode=0o600)
     # Not the service's connections: theirs give up after seconds, and a migration, or waiting for another replica's,
     # may take longer.
     options = {"connect_timeout": 2} if url.get_backend_name() == "postgresql" else {}

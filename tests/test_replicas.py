@@ -210,7 +210,7 @@ def test_many_purge_at_once(pair: list[Flask], query: Query, clock: Clock, log: 
 
 
 def test_a_table_that_has_seen_many_logins_stays_small(auth: Auth, query: Query, clock: Clock) -> None:
-    """Two logins an hour, each good for twelve: there are never more than two dozen sessions, idle ones included."""
+    """Two logins an hour, each good for twelve: two dozen sessions, idle ones included, and up to 16 not dropped yet."""
     sizes = []
     for _ in range(100):
         clock.advance(1800)
@@ -218,4 +218,4 @@ def test_a_table_that_has_seen_many_logins_stays_small(auth: Auth, query: Query,
         ((size,),) = query("SELECT count(*) FROM session")
         sizes.append(size)
     assert sizes[:24] == list(range(1, 25))
-    assert set(sizes[25:]) == {25}
+    assert max(sizes) <= 25 + 16

@@ -5,7 +5,6 @@ import re
 from flask import Flask, Response, request
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from authsvc import logs
 from authsvc.config import Config
@@ -15,10 +14,10 @@ from authsvc.web.incoming import TOKEN_NAME
 from authsvc.web.shortcut import Shortcut
 
 
-def init_app(app: Flask, config: Config) -> None:
-    """Register everything there is to call."""
+def init_app(app: Flask, config: Config, bodies: int) -> None:
+    """Register everything there is to call; `bodies` is how many may be read at a time."""
     app.wsgi_app = Shortcut(app.wsgi_app, app.extensions["authsvc"], config)  # type: ignore[method-assign]
-    envelope.init_app(app)
+    envelope.init_app(app, config, bodies)
     for module in (api_auth, acc_admin, health, description):
         app.register_blueprint(module.blueprint)
     # Routing errors reach only handlers of the application, whatever the path: one handler for everything.
@@ -34,10 +33,7 @@ def init_app(app: Flask, config: Config) -> None:
             supports_credentials=True,
             always_send=False,
         )
-    if config.trusted_proxies:
-        # Each proxy appends to X-Forwarded-For; the scheme is said once, by the nearest.
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=config.trusted_proxies, x_proto=1, x_host=0)  # type: ignore[method-assign]
-    else:
+    if not config.trusted_proxies:
         app.before_request(_UnheardProxy())
 
 
@@ -54,7 +50,6 @@ class _UnheardProxy:
 
 
 def _refuse(error: Exception) -> Response:
-    request.environ[envelope.CAUSE] = error.cause if isinstance(error, Refusal) else type(error).__name__
     if isinstance(error, Unavailable) or not isinstance(error, Refusal | HTTPException):
         logs.failed("request.failed")
     in_acc_admin = f"{request.path}/".startswith(f"{acc_admin.blueprint.url_prefix}/")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from json import JSONEncoder
@@ -12,7 +13,9 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.routing import Rule
 
 from authsvc import logs
-from authsvc.web.incoming import carries_body, client_address
+from authsvc.config import Config
+from authsvc.errors import Busy
+from authsvc.web.incoming import believe_proxies, carries_body, client_address
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -50,7 +53,8 @@ def answer(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str
 
 
 def row_for(error: BaseException, table: Mapping[type[BaseException], _T]) -> _T:
-    """The row of a dialect's table for an error: its own class's, or the nearest above it."""
+    """The row of a dialect's table for an error: its own class's, or the nearest above it. The log gets the cause."""
+    request.environ[CAUSE] = getattr(error, "cause", type(error).__name__)
     return next(table[kind] for kind in type(error).__mro__ if kind in table)
 
 
@@ -60,8 +64,9 @@ class Envelope:
     Below Flask, and not in its hooks, because this is a third of the work of a session check there.
     """
 
-    def __init__(self, app: "WSGIApplication") -> None:
+    def __init__(self, app: "WSGIApplication", trusted_proxies: int) -> None:
         self._app = app
+        self._trusted_proxies = trusted_proxies
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Answer one request."""
@@ -69,6 +74,7 @@ class Envelope:
         request_id = environ.get("HTTP_X_REQUEST_ID", "")
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = os.urandom(16).hex()
+        believe_proxies(environ, self._trusted_proxies)
         logs.bind(request_id, client_address(environ))
         code = ""
 
@@ -92,19 +98,35 @@ class Envelope:
             logs.bind(None, None)
 
 
-def init_app(app: Flask) -> None:
-    """Surround every view."""
+class _Bodies:
+    """Reads bodies and refuses long ones, on every path and even where nobody wants them.
+
+    Only so many at a time: whoever sends a body slowly holds a thread, and session checks need some.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places = threading.BoundedSemaphore(places)
+
+    def __call__(self) -> None:
+        if not carries_body(request.environ):
+            return
+        if not self._places.acquire(blocking=False):
+            raise Busy
+        try:
+            # Without a length (chunked) only reading tells.
+            too_long = len(request.get_data()) > BODY_MAX
+        finally:
+            self._places.release()
+        if too_long:
+            raise RequestEntityTooLarge
+
+
+def init_app(app: Flask, config: Config, bodies: int) -> None:
+    """Surround every view; read at most so many bodies at a time."""
     app.url_rule_class = ExactRule  # type: ignore[assignment]
     app.url_map.merge_slashes = False
     app.response_class = Answer
     # One more than allowed: without a length, werkzeug cuts a body at the limit and says nothing.
     app.config["MAX_CONTENT_LENGTH"] = BODY_MAX + 1
-    app.before_request(_refuse_long_bodies)
-    app.wsgi_app = Envelope(app.wsgi_app)  # type: ignore[method-assign]
-
-
-def _refuse_long_bodies() -> None:
-    # On every path, and read even where nobody wants it: it is not left on the connection, and without a length
-    # (chunked) only reading tells.
-    if carries_body(request.environ) and len(request.get_data()) > BODY_MAX:
-        raise RequestEntityTooLarge
+    app.before_request(_Bodies(bodies))
+    app.wsgi_app = Envelope(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]

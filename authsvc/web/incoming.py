@@ -71,13 +71,24 @@ def client() -> Client:
 
 
 def client_address(environ: "WSGIEnvironment") -> str:
-    """The address of the peer, or the one that the last trusted proxy saw, in its canonical form."""
-    # ProxyFix, where proxies are trusted, takes whatever the header says: what is no address falls back to the peer.
-    return (
-        _canonical(environ.get("REMOTE_ADDR") or "")
-        or _canonical(environ.get("werkzeug.proxy_fix.orig", {}).get("REMOTE_ADDR") or "")
-        or "unknown"
-    )
+    """The client's address in its canonical form."""
+    return _canonical(environ.get("REMOTE_ADDR") or "") or "unknown"
+
+
+def believe_proxies(environ: "WSGIEnvironment", trusted: int) -> None:
+    """Put the client that the last of `trusted` proxies saw in the place of the peer, and the scheme it used.
+
+    Each proxy appends to X-Forwarded-For, so the right hop is counted from the end; what is no address changes nothing.
+    The scheme is said once, by the nearest proxy.
+    """
+    if not trusted:
+        return
+    hops = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    if len(hops) >= trusted and (address := _canonical(hops[-trusted].strip())):
+        environ["REMOTE_ADDR"] = address
+    scheme = environ.get("HTTP_X_FORWARDED_PROTO", "").rpartition(",")[2].strip()
+    if scheme in {"http", "https"}:
+        environ["wsgi.url_scheme"] = scheme
 
 
 def _canonical(address: str) -> str | None:

@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from authsvc.config import Config
-from authsvc.errors import Refusal
 from authsvc.service import Service
 from authsvc.web import acc_admin, api_auth
 from authsvc.web.envelope import encode
@@ -45,12 +44,11 @@ class Shortcut:
         if describe is None or not plain:
             return self._app(environ, start_response)
         try:
-            account = self._service.whoami(token_of(environ))
-        except Refusal as refusal:
-            environ[REFUSAL] = refusal
+            content, headers = describe(self._service.whoami(token_of(environ)))
+            body = encode(content).encode()
+        except Exception as error:  # noqa: BLE001 - whatever it is, Flask's way has an answer for it
+            environ[REFUSAL] = error
             return self._app(environ, start_response)
-        content, headers = describe(account)
-        body = encode(content).encode()
         length = ("Content-Length", str(len(body)))
         start_response("200 OK", [("Content-Type", "application/json"), length, *headers.items()])
         return [body]

@@ -98,7 +98,8 @@ def test_it_has_every_refusal(dialect: Any, kind: type[BaseException]) -> None:
         errors.AbsentParameter: ("username", "is missing"),
         errors.Throttled: (300,),
     }
-    body = dialect.refuse(kind(*arguments.get(kind, ()))).json
+    with Flask(__name__).test_request_context():
+        body = dialect.refuse(kind(*arguments.get(kind, ()))).json
     assert any(_validates(body, schema) for schema in SCHEMAS)
     assert f'"{body["msg"]}"' in json.dumps(DOCUMENT, ensure_ascii=False)
 
