@@ -210,7 +210,7 @@ def test_many_purge_at_once(pair: list[Flask], query: Query, clock: Clock, log: 
 
 
 def test_a_table_that_has_seen_many_logins_stays_small(auth: Auth, query: Query, clock: Clock) -> None:
-    """Two logins an hour, each good for twelve: two dozen sessions, idle ones included, and up to 16 not dropped yet."""
+    """Two logins an hour, each good for twelve: two dozen sessions, idle ones too, and up to 16 not dropped yet."""
     sizes = []
     for _ in range(100):
         clock.advance(1800)
