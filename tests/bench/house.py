@@ -1,5 +1,6 @@
 """Everything that has to run: the service on both databases, and the servers it is compared with."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from tests.postgres import Postgres, running_postgres
 from tests.servers import ROOT, Server, free_port, wait_for
 
 DATABASES = ("SQLite", "PostgreSQL")
-_NO_LIMIT = {f"AUTHSVC_LIMIT_{kind}": "1000000/86400" for kind in ("ACCOUNT_ADDRESS", "ADDRESS", "ACCOUNT")}
+_SETTINGS = {f"AUTHSVC_LIMIT_{kind}": "1000000/86400" for kind in ("ACCOUNT_ADDRESS", "ADDRESS", "ACCOUNT")}
+# One process a core, as `python wsgi.py` has by itself; the tests' servers have one.
+_SETTINGS["AUTHSVC_WORKERS"] = str(len(os.sched_getaffinity(0)))
 _QUIET_SECONDS, _QUIET_CPU = 0.1, 0.011  # a tick of the clock may be anybody's
 
 
@@ -108,7 +111,7 @@ class House:
         """`python wsgi.py`, answering."""
         folder = self._home / f"server-{next(self._numbers)}"
         folder.mkdir()
-        server = Server(folder, population.url, **_NO_LIMIT)
+        server = Server(folder, population.url, **_SETTINGS)
         # As an operator does it; what does not listen to that is killed.
         self._exits.callback(server.kill)
         self._exits.callback(server.stop)
