@@ -23,7 +23,10 @@ _DEADLINE = 2.2  # seconds
 _POSTGRESQL = {
     "application_name": "authsvc",
     "connect_timeout": 2,  # seconds
-    "options": "-c statement_timeout=2000 -c lock_timeout=1500 -c idle_in_transaction_session_timeout=10000",  # ms
+    "options": "-c statement_timeout=2000 -c lock_timeout=1500 -c idle_in_transaction_session_timeout=10000"  # ms
+    # Everything is found by its key, few rows at a time. A planner that guesses would read whole tables as long as
+    # they are small, and plan some statements anew each time.
+    " -c plan_cache_mode=force_generic_plan -c enable_hashjoin=off -c enable_mergejoin=off",
 }
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "authsvc"
 
 # Lowest first. A module knows only modules of lines above its own; those of one line do not know each other.
 ORDER = [
-    {"errors", "logs", "otp", "models"},
+    {"errors", "logs", "otp", "models", "batching"},
     {"identifiers", "hash_thread", "tokens"},
     {"passwords", "throttle"},
     {"config", "repository"},
