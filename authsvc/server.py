@@ -1,5 +1,6 @@
 """How `python wsgi.py` serves: bring the database up to date, then Granian with one process a core."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -7,7 +8,9 @@ import socket
 import sys
 import threading
 import time
-from typing import Any, cast
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import cast
 
 from flask import Flask
 from granian import Granian
@@ -35,16 +38,15 @@ def serve(app: Flask) -> None:
     _check_port(config.host, config.port)
     for risk in config.warnings:
         logs.risk(risk.id, risk.text, risk.hint)
-    # For the allocator of each worker, which reads this when it starts: keeping the 19 MiB that a hash takes for the
-    # next one saves the page faults of getting them anew.
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 * 1024 * 1024))
-    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(128 * 1024 * 1024))
-    # Not "fork", Linux's default before Python 3.14: this process has threads and connections.
-    multiprocessing.set_start_method("spawn")
-    tried = threading.Event()
-    threading.Thread(target=_prepare, args=(app, tried), daemon=True).start()
-    # The usual start is ready when it is up. One that must wait for its database is alive meanwhile.
-    tried.wait(_START_PATIENCE)
+    # Workers are copies of this process, which so far has neither threads nor connections, and share its memory: the
+    # code and all that it set up exists once. What is not collected stays as it is, and shared (Python's gc.freeze).
+    multiprocessing.set_start_method("fork")
+    # They are born with signals blocked, so that none is lost before `_heed_parent` waits for it.
+    mask = partial(signal.pthread_sigmask, mask={signal.SIGINT, signal.SIGTERM})
+    os.register_at_fork(before=partial(mask, signal.SIG_BLOCK), after_in_parent=partial(mask, signal.SIG_UNBLOCK))
+    gc.collect()
+    gc.freeze()
+    _start_preparing(app)
     logs.notice("server.starting", host=config.host, port=config.port, workers=config.workers, threads=config.threads)
     Granian(
         "wsgi:app",
@@ -59,7 +61,7 @@ def serve(app: Flask) -> None:
         http1_settings=HTTP1Settings(header_read_timeout=_SLOWEST_HEADERS),
         log_level=LogLevels.error,
         log_dictconfig=_GRANIAN_LOGGERS,
-    ).serve(target_loader=_application, wrap_loader=False)
+    ).serve(target_loader=partial(_application, app), wrap_loader=False)
     logs.notice("server.stopped")
 
 
@@ -72,8 +74,19 @@ def _check_port(host: str, port: int) -> None:
         raise SystemExit(2) from None
 
 
-def _prepare(app: Flask, tried: threading.Event) -> None:
+def _start_preparing(app: Flask) -> None:
+    """Let a process of its own prepare the database; return when it has, or has failed for the first time."""
+    answer, told = multiprocessing.Pipe(duplex=False)
+    preparation = multiprocessing.Process(target=_prepare, args=(app, told), daemon=True)
+    preparation.start()
+    # The usual start is ready when it is up. One that must wait for its database is alive meanwhile.
+    if answer.poll(_START_PATIENCE) and answer.recv():
+        preparation.join()
+
+
+def _prepare(app: Flask, told: Connection) -> None:
     """Bring the schema up to date and see that there is an administrator, however long the database is away."""
+    _heed_parent()
     administration = cast(Administration, app.extensions["authsvc.administration"])
     while True:
         try:
@@ -82,22 +95,29 @@ def _prepare(app: Flask, tried: threading.Event) -> None:
             break
         except Exception:  # noqa: BLE001 - whatever it is, it is told, and the process stays to tell its health
             logs.failed("database.not_ready")
-            tried.set()
+            if not told.closed:
+                told.send(False)
+                told.close()
             time.sleep(_RETRY_SECONDS)
     if password:
         print(f"First administrator: admin, password {password} (shown only once)", file=sys.stderr, flush=True)
     logs.notice("database.ready")
-    tried.set()
+    if not told.closed:
+        told.send(True)
 
 
-def _application() -> Any:
-    """What a worker serves: the app of `wsgi.py`, which multiprocessing has imported as the main module."""
-    # Ctrl-C reaches the whole process group: it is for the parent, which then ends its workers. For SIGTERM a thread
-    # waits: Granian's main thread could be falling asleep just then, and would sleep on.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+def _application(app: Flask) -> Flask:
+    """What a worker serves."""
+    _heed_parent()
+    return app
+
+
+def _heed_parent() -> None:
+    # Ctrl-C reaches the whole process group: it is for the parent, which then ends what it has started. For SIGTERM a
+    # thread waits: Granian's main thread could be falling asleep just then, and would sleep on.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # and no longer what the parent does
     threading.Thread(target=_end_at_sigterm, daemon=True).start()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    return sys.modules["__main__"].app
 
 
 def _end_at_sigterm() -> None:
