@@ -63,7 +63,7 @@ class HashThread:
 
 
 def _settle_in() -> None:
-    """Yield to everybody else, and keep what memory a hash takes for the next one: page faults cost a tenth of it."""
+    """Yield to everybody else; and let the next hash have the memory of the last, which saves its page faults."""
     if sys.platform == "linux":  # elsewhere the "process" that a priority is set for is no thread
         with suppress(OSError):  # a sandbox may forbid it
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)

@@ -101,8 +101,9 @@ def start(folder: Path, database_url: str, **settings: str) -> "subprocess.Popen
             env=environ,
             stdout=log,
             stderr=errors,
-            # A group of its own, so that its workers can be killed with it.
-            start_new_session=True,
+            # A group of its own, so that its workers can be killed with it. Not a session: where Linux shares the cores
+            # out among sessions, a thread's low priority counts only within its own.
+            process_group=0,
         )
 
 

@@ -15,7 +15,8 @@ What is compared
 How it is measured
     authsvc is `python wsgi.py` with its defaults (two workers, the limits of section "Guessing" lifted, or else a
     flood would be refused and not hashed). PostgreSQL is a real server on the same cores, with its default durability.
-    Everything, the load included, shares two cores: where there are more, the rest is left alone.
+    Everything, the load included, shares two cores: where there are more, the rest is left alone. It also shares one
+    session: where Linux shares the cores out among sessions or containers first, a low priority counts only within one.
 
     The load is a process of its own: wrk where it is installed, else `tests/bench/load.py`. It keeps `CONNECTIONS`
     connections alive, each sending its next request when it has the answer to the last, and goes through the tokens
@@ -28,6 +29,9 @@ How it is measured
 
     Whatever is compared takes turns within each round: a neighbour who takes half the machine for ten seconds slows
     all of them. A ratio is taken within its round; shown is the median over the rounds, with the lowest and highest.
+    Two ratios are stricter than that. Hello on gunicorn counts with its best round: in others one of its two workers
+    gets nearly all connections. And what a check costs among more sessions is told by the lowest CPU of both, because
+    what disturbs a round only adds to it.
 
     Rates and latencies are what the load's process sees. CPU is user and system time of all processes of a server,
     from /proc, by the requests answered; the database's is shown apart. Unlike rates it hardly depends on neighbours.

@@ -133,7 +133,7 @@ class House:
         with (self._home / f"{command[0]}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", *command, "tests.bench.hello:app"],
-                cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
+                cwd=ROOT, stdout=log, stderr=log, process_group=0,
             )  # fmt: skip
         self._exits.callback(process.wait)
         self._exits.callback(process.terminate)

@@ -53,13 +53,15 @@ def checks(house: House, plan: Plan) -> Report:
         server = house.authsvc(population).wait_until_up()
         contestants += [_checks(house, server, population, path, f"{path}, {database}") for path in (VERIFY, INFO)]
     samples = _turns(contestants, plan)
-    gunicorn, granian = (_rates(samples[contestant.name]) for contestant in contestants[:2])
+    # In some rounds one of gunicorn's two workers gets nearly all connections. None of ours is compared with those.
+    gunicorn, gunicorn_cpu = _rates(samples[contestants[0].name]).highest, _cpu(samples[contestants[0].name]).lowest
+    granian = _rates(samples[contestants[1].name])
     report = Report(
         "Session checks",
-        (*_COLUMNS, "of hello, gunicorn", "of hello, Granian", "CPU, of hello, gunicorn"),
+        (*_COLUMNS, "of hello, gunicorn (best round)", "of hello, Granian", "CPU, of hello, gunicorn (best round)"),
     )
     for name, taken in samples.items():
-        rates, cpu = _rates(taken), _cpu(taken).over(_cpu(samples[contestants[0].name]))
+        rates, cpu = _rates(taken), _cpu(taken).over(gunicorn_cpu)
         report.rows.append(
             (name, *_numbers(taken), *(f"{ratio:.2f}" for ratio in (rates.over(gunicorn), rates.over(granian), cpu)))
         )
@@ -173,14 +175,14 @@ def growth(house: House, plan: Plan) -> Report:
     fewest, most = f"{plan.sizes[0]:,}", f"{plan.sizes[-1]:,}"
     report = Report(
         f"Session checks ({VERIFY}) as accounts and sessions grow",
-        (*_COLUMNS, f"rate, of {fewest}", f"CPU, of {fewest}"),
+        (*_COLUMNS, f"rate, of {fewest}", f"lowest CPU, of {fewest}"),
     )
     for database in DATABASES:
         few = samples[f"{database}, {fewest} sessions"]
         for size in plan.sizes:
             taken = samples[f"{database}, {size:,} sessions"]
-            rate, cpu = _rates(taken).over(_rates(few)), _cpu(taken).over(_cpu(few))
-            report.rows.append((f"{database}, {size:,}", *_numbers(taken), f"{rate:.2f}", f"{cpu:.2f}"))
+            rate, cpu = _rates(taken).over(_rates(few)), _cpu(taken).lowest.over(_cpu(few).lowest)
+            report.rows.append((f"{database}, {size:,}", *_numbers(taken), f"{rate:.2f}", f"{cpu.median:.2f}"))
         promise = f"CPU of a check on {database} among {most}, of one among {fewest}"
         report.goals.append(at_most(promise, cpu, 1.1))
     return report

@@ -16,6 +16,16 @@ class Spread:
         """What is shown first."""
         return statistics.median(self.values)
 
+    @property
+    def lowest(self) -> "Spread":
+        """The lowest value, in each round: of a cost, what is left of it where nothing disturbs."""
+        return Spread([min(self.values)] * len(self.values))
+
+    @property
+    def highest(self) -> "Spread":
+        """The highest value, in each round."""
+        return Spread([max(self.values)] * len(self.values))
+
     def over(self, other: "Spread") -> "Spread":
         """The ratio, taken within each round."""
         return Spread([mine / theirs for mine, theirs in zip(self.values, other.values, strict=True)])
