@@ -79,6 +79,7 @@ def _start_preparing(app: Flask) -> None:
     answer, told = multiprocessing.Pipe(duplex=False)
     preparation = multiprocessing.Process(target=_prepare, args=(app, told), daemon=True)
     preparation.start()
+    told.close()  # so that the death of the other end is noticed, and ends the start with an EOFError
     # The usual start is ready when it is up. One that must wait for its database is alive meanwhile.
     if answer.poll(_START_PATIENCE) and answer.recv():
         preparation.join()

@@ -21,11 +21,6 @@ class Spread:
         """The lowest value, in each round: of a cost, what is left of it where nothing disturbs."""
         return Spread([min(self.values)] * len(self.values))
 
-    @property
-    def highest(self) -> "Spread":
-        """The highest value, in each round."""
-        return Spread([max(self.values)] * len(self.values))
-
     def over(self, other: "Spread") -> "Spread":
         """The ratio, taken within each round."""
         return Spread([mine / theirs for mine, theirs in zip(self.values, other.values, strict=True)])
