@@ -14,7 +14,7 @@ _V = TypeVar("_V")
 
 
 class Batcher(Generic[_K, _V]):
-    """Looks up one batch of keys at a time. No value is ever kept for a later call."""
+    """Looks up one batch of keys at a time, or beside one that hangs. No value is ever kept for a later call."""
 
     def __init__(self, look_up: Callable[[list[_K]], Mapping[_K, _V]], patience: float) -> None:
         """Use `look_up`; wait up to `patience` seconds for the batch before one's own."""
@@ -25,10 +25,7 @@ class Batcher(Generic[_K, _V]):
         self._next: tuple[list[_K], Future[Mapping[_K, _V]]] = [], Future()
 
     def get(self, key: _K) -> _V | None:
-        """The value of `key`, looked up after this call began; None where it has none.
-
-        Raises what the lookup raises, and TimeoutError.
-        """
+        """The value of `key`, looked up after this call began; None where it has none. Raises what the lookup does."""
         with self._lock:
             keys, found = self._next
             keys.append(key)
@@ -43,8 +40,6 @@ class Batcher(Generic[_K, _V]):
         with self._lock:
             self._next = [], Future()
         try:
-            if not is_our_turn:
-                raise TimeoutError  # noqa: TRY301 - for all who wait
             found.set_result(self._look_up(keys))
         except BaseException as error:  # noqa: BLE001 - told by result(), to all who wait
             found.set_exception(error)

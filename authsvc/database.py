@@ -44,7 +44,7 @@ def engine_options(url: URL) -> dict[str, Any]:
         # Statements are short and hashing holds no connection: few connections serve many threads.
         "pool_size": 16,
         "max_overflow": 0,
-        "pool_timeout": 2.5,  # seconds
+        "pool_timeout": 2.0,  # seconds
         "pool_use_lifo": True,
         "connect_args": {} if url.get_backend_name() == "sqlite" else _POSTGRESQL,
     }
