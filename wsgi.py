@@ -4,8 +4,9 @@ import signal
 import sys
 
 if __name__ == "__main__":
-    # Until Granian listens for it there is nothing under way. As a container's first process it would else be ignored.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # Until Granian listens for them there is nothing under way. A container's first process would else ignore SIGTERM.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda *_: sys.exit(0))
 
 from authsvc import create_app, logs
 from authsvc.config import ConfigError, load

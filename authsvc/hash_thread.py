@@ -67,7 +67,7 @@ def _settle_in() -> None:
     if sys.platform == "linux":  # elsewhere the "process" that a priority is set for is no thread
         with suppress(OSError):  # a sandbox may forbid it
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
-        with suppress(AttributeError):  # only glibc gives memory back so soon
+        with suppress(OSError, AttributeError):  # only glibc gives memory back so soon
             allocator = ctypes.CDLL(None)
             allocator.mallopt(_M_MMAP_THRESHOLD, 32 * 1024 * 1024)
             allocator.mallopt(_M_TRIM_THRESHOLD, 128 * 1024 * 1024)

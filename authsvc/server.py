@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from functools import partial
-from multiprocessing.connection import Connection
 from typing import cast
 
 from flask import Flask
@@ -26,7 +25,7 @@ from authsvc.database import migrate
 # Granian's own records go where ours go, as JSON, and only when something is wrong.
 _GRANIAN_LOGGERS = {"handlers": {}, "loggers": {"_granian": {"handlers": [], "propagate": True}}}
 
-_RETRY_SECONDS = 2.0
+_PAUSE = 2.0  # seconds between two looks
 _START_PATIENCE = 5.0  # seconds
 _SLOWEST_HEADERS = 10_000  # milliseconds
 _LONGEST_REQUEST = 20  # seconds; ten of them waiting to be hashed, at the most
@@ -38,15 +37,14 @@ def serve(app: Flask) -> None:
     _check_port(config.host, config.port)
     for risk in config.warnings:
         logs.risk(risk.id, risk.text, risk.hint)
-    # Workers are copies of this process, which so far has neither threads nor connections, and share its memory: the
-    # code and all that it set up exists once. What is not collected stays as it is, and shared (Python's gc.freeze).
+    # Workers are copies of this process, which has no connection, and no thread but Granian's that wait for a worker's
+    # end. They share its memory: code and set-up exist once; and the collector, which would write to it, lets it be.
     multiprocessing.set_start_method("fork")
-    # They are born with signals blocked, so that none is lost before `_heed_parent` waits for it.
+    # They are born with signals blocked, so that none is lost before `_heed` waits for it.
     mask = partial(signal.pthread_sigmask, mask={signal.SIGINT, signal.SIGTERM})
     os.register_at_fork(before=partial(mask, signal.SIG_BLOCK), after_in_parent=partial(mask, signal.SIG_UNBLOCK))
     gc.collect()
     gc.freeze()
-    _start_preparing(app)
     logs.notice("server.starting", host=config.host, port=config.port, workers=config.workers, threads=config.threads)
     Granian(
         "wsgi:app",
@@ -61,7 +59,7 @@ def serve(app: Flask) -> None:
         http1_settings=HTTP1Settings(header_read_timeout=_SLOWEST_HEADERS),
         log_level=LogLevels.error,
         log_dictconfig=_GRANIAN_LOGGERS,
-    ).serve(target_loader=partial(_application, app), wrap_loader=False)
+    ).serve(target_loader=partial(_application, app, os.getpid()), wrap_loader=False)
     logs.notice("server.stopped")
 
 
@@ -74,51 +72,21 @@ def _check_port(host: str, port: int) -> None:
         raise SystemExit(2) from None
 
 
-def _start_preparing(app: Flask) -> None:
-    """Let a process of its own prepare the database; return when it has, or has failed for the first time."""
-    answer, told = multiprocessing.Pipe(duplex=False)
-    preparation = multiprocessing.Process(target=_prepare, args=(app, told), daemon=True)
-    preparation.start()
-    told.close()  # so that the death of the other end is noticed, and ends the start with an EOFError
-    # The usual start is ready when it is up. One that must wait for its database is alive meanwhile.
-    if answer.poll(_START_PATIENCE) and answer.recv():
-        preparation.join()
-
-
-def _prepare(app: Flask, told: Connection) -> None:
-    """Bring the schema up to date and see that there is an administrator, however long the database is away."""
-    _heed_parent()
-    administration = cast(Administration, app.extensions["authsvc.administration"])
-    while True:
-        try:
-            migrate(app)
-            password = administration.bootstrap(app.config["AUTHSVC"].admin_password)
-            break
-        except Exception:  # noqa: BLE001 - whatever it is, it is told, and the process stays to tell its health
-            logs.failed("database.not_ready")
-            if not told.closed:
-                told.send(False)
-                told.close()
-            time.sleep(_RETRY_SECONDS)
-    if password:
-        print(f"First administrator: admin, password {password} (shown only once)", file=sys.stderr, flush=True)
-    logs.notice("database.ready")
-    if not told.closed:
-        told.send(True)
-
-
-def _application(app: Flask) -> Flask:
-    """What a worker serves."""
-    _heed_parent()
+def _application(app: Flask, parent: int) -> Flask:
+    """What a worker serves, and from when on: as a rule the database is ready then."""
+    _heed(parent)
+    tried = threading.Event()
+    threading.Thread(target=_prepare, args=(app, tried), daemon=True).start()
+    tried.wait(_START_PATIENCE)
     return app
 
 
-def _heed_parent() -> None:
+def _heed(parent: int) -> None:
     # Ctrl-C reaches the whole process group: it is for the parent, which then ends what it has started. For SIGTERM a
     # thread waits: Granian's main thread could be falling asleep just then, and would sleep on.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # and no longer what the parent does
     threading.Thread(target=_end_at_sigterm, daemon=True).start()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _end_at_sigterm() -> None:
@@ -130,9 +98,26 @@ def _end_at_sigterm() -> None:
         os._exit(0)  # before Granian listens for it there is nothing under way
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: int) -> None:
     # Without it, workers whose parent was killed would go on serving, and hold the port, without anybody's lead.
-    parent = multiprocessing.parent_process()
-    if parent:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
+    while os.getppid() == parent:
+        time.sleep(_PAUSE)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _prepare(app: Flask, tried: threading.Event) -> None:
+    """Bring the schema up to date and see that there is an administrator, however long the database is away."""
+    administration = cast(Administration, app.extensions["authsvc.administration"])
+    while True:
+        try:
+            migrate(app)
+            password = administration.bootstrap(app.config["AUTHSVC"].admin_password)
+            break
+        except Exception:  # noqa: BLE001 - whatever it is, it is told, and the worker stays to tell its health
+            logs.failed("database.not_ready")
+            tried.set()
+            time.sleep(_PAUSE)
+    if password:
+        print(f"First administrator: admin, password {password} (shown only once)", file=sys.stderr, flush=True)
+    logs.notice("database.ready")
+    tried.set()

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -247,6 +248,34 @@ def test_sigterm_finishes_what_is_under_way(databases: Databases, start_server: 
         connection.sendall(body)
         assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
     assert server.process.wait(30) == 0
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_start_can_be_broken_off(sent: signal.Signals, sqlite: Databases, tmp_path: Path) -> None:
+    """At whichever moment: nothing is left running, and it is no failure. Ctrl-C goes to all processes at once."""
+    url = sqlite.copy()
+    for number in range(8):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        server = Server(folder, url, AUTHSVC_WORKERS="2", AUTHSVC_SESION_LIFETIME="60")
+        try:
+            wait_for(lambda server=server: "setting.risky" in server.log)
+            time.sleep(number / 20)
+            os.killpg(server.process.pid, sent) if sent == signal.SIGINT else server.process.send_signal(sent)
+            assert (server.process.wait(30), server.errors) == (0, "")
+            assert not server.answers()
+        finally:
+            server.kill()
+
+
+def test_workers_end_with_their_parent(databases: Databases, start_server: StartServer) -> None:
+    """Where it was killed nobody would lead them, and they would keep the port from the next."""
+    server = start_server(databases.copy(), AUTHSVC_WORKERS="2")
+    server.process.kill()
+    try:
+        wait_for(lambda: not server.answers())
+    finally:
+        os.killpg(server.process.pid, signal.SIGKILL)  # the process is not waited for yet, so its number is still its
 
 
 def test_a_kill_loses_nothing_that_was_answered(databases: Databases, start_server: StartServer) -> None:
