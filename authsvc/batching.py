@@ -17,7 +17,7 @@ class Batcher(Generic[_K, _V]):
     """Looks up one batch of keys at a time, or beside one that hangs. No value is ever kept for a later call."""
 
     def __init__(self, look_up: Callable[[list[_K]], Mapping[_K, _V]], patience: float) -> None:
-        """Use `look_up`; wait up to `patience` seconds for the batch before one's own."""
+        """Use `look_up`, which must come to an end; wait up to `patience` seconds for the batch before one's own."""
         self._look_up = look_up
         self._patience = patience
         self._lock = threading.Lock()

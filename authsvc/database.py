@@ -18,7 +18,8 @@ from authsvc.models import Base
 _T = TypeVar("_T")
 db = SQLAlchemy(metadata=Base.metadata, disable_autonaming=True)
 
-# A request may meet several of these: together they stay below the 5 seconds within which it is answered.
+# A request may meet several of these. While the server is gone or frozen they add up to less than the 5 seconds within
+# which it is answered; only one that is slow to connect to, and then freezes, can take longer.
 _DEADLINE = 2.2  # seconds
 _POSTGRESQL = {
     "application_name": "authsvc",
@@ -35,7 +36,7 @@ def engine_options(url: URL) -> dict[str, Any]:
     """What `create_engine` is told, per database.
 
     Both run in AUTOCOMMIT: a read is one statement and one round trip, and whatever writes says BEGIN itself
-    (see `repository.writing`).
+    (see `repository.Database.write`).
     """
     return {
         "isolation_level": "AUTOCOMMIT",

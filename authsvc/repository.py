@@ -280,7 +280,7 @@ class Database:
         started = time.monotonic()
         try:
             row = self._batcher.get(id_hash) if self._batcher else self._session_rows([id_hash]).get(id_hash)
-        except (self._driver_error, database_errors.TimeoutError) as error:
+        except (self._driver_error, database_errors.DBAPIError, database_errors.TimeoutError) as error:
             if time.monotonic() - started > _PATIENCE:
                 raise errors.Unavailable from error
             return self.read(lambda rows: rows.session(id_hash))
@@ -297,7 +297,8 @@ class Database:
         except self._driver_error:
             connection.invalidate()
             raise
-        connection.close()
+        finally:
+            connection.close()
         return rows
 
     def read(self, query: Callable[["Repository"], _T]) -> _T:

@@ -21,13 +21,14 @@ import psycopg
 import pytest
 from flask import Flask
 from flask_migrate import downgrade
-from sqlalchemy import make_url
+from sqlalchemy import exc, make_url
 
-from authsvc.database import MIGRATIONS
+from authsvc.database import MIGRATIONS, db
 from authsvc.models import SCHEMA_REVISION
 from authsvc.passwords import Passwords
+from authsvc.tokens import Tokens
 from tests.conftest import Clock, MakeApp, StartServer, servers
-from tests.databases import PASSWORD, Databases, PostgresDatabases
+from tests.databases import PASSWORD, SECRET_KEY, Databases, PostgresDatabases
 from tests.dialects import Answer, Auth, Console, in_process
 from tests.postgres import Postgres, running_postgres
 from tests.servers import Server, wait_for
@@ -341,6 +342,20 @@ def test_200_parallel_logins_share_16_connections(make_app: MakeApp) -> None:
         answers = list(callers.map(lambda _: console.login("user", PASSWORD), range(200)))
     assert {answer.json["code"] for answer in answers} == {200}
     assert console.login("user", PASSWORD).data["admin"]["loginCount"] == 201
+
+
+def test_a_first_connection_that_fails_is_a_503(
+    app: Flask, auth: Auth, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What SQLAlchemy asks a server when it meets it may fail like anything else."""
+
+    def fail(_: object) -> None:
+        raise exc.OperationalError("", {}, Exception())
+
+    token = Tokens([SECRET_KEY], clock).issue()[0]
+    with app.app_context():
+        monkeypatch.setattr(db.engine.dialect, "initialize", fail)
+    assert auth.verify(token).status == 503
 
 
 def test_a_database_that_is_down_at_start_is_waited_for(
