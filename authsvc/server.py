@@ -1,4 +1,4 @@
-"""How `python wsgi.py` serves: bring the database up to date, then Granian with one process a core."""
+"""How `python wsgi.py` serves: Granian with one process a core, each of which first sees to the database."""
 
 import gc
 import multiprocessing
@@ -21,11 +21,15 @@ from authsvc import logs
 from authsvc.administration import Administration
 from authsvc.config import Config
 from authsvc.database import migrate
+from authsvc.errors import Unavailable
+from authsvc.models import SCHEMA_REVISION
+from authsvc.service import Service
 
 # Granian's own records go where ours go, as JSON, and only when something is wrong.
 _GRANIAN_LOGGERS = {"handlers": {}, "loggers": {"_granian": {"handlers": [], "propagate": True}}}
 
-_PAUSE = 2.0  # seconds between two looks
+_RETRY_SECONDS = 2.0
+_PARENT_SECONDS = 0.2
 _START_PATIENCE = 5.0  # seconds
 _SLOWEST_HEADERS = 10_000  # milliseconds
 _LONGEST_REQUEST = 20  # seconds; ten of them waiting to be hashed, at the most
@@ -37,17 +41,19 @@ def serve(app: Flask) -> None:
     _check_port(config.host, config.port)
     for risk in config.warnings:
         logs.risk(risk.id, risk.text, risk.hint)
-    # Workers are copies of this process, which has no connection, and no thread but Granian's that wait for a worker's
-    # end. They share its memory: code and set-up exist once; and the collector, which would write to it, lets it be.
+    # Workers are copies of this process, so it must neither hash nor connect: they would get a thread pool without its
+    # threads, and share a connection. They share its memory: what was set up exists once, as long as nobody writes to
+    # it, and the collector no longer does.
     multiprocessing.set_start_method("fork")
     # They are born with signals blocked, so that none is lost before `_heed` waits for it.
     mask = partial(signal.pthread_sigmask, mask={signal.SIGINT, signal.SIGTERM})
     os.register_at_fork(before=partial(mask, signal.SIG_BLOCK), after_in_parent=partial(mask, signal.SIG_UNBLOCK))
     gc.collect()
     gc.freeze()
+    os.umask(0o077)  # a database that is created here holds password hashes
     logs.notice("server.starting", host=config.host, port=config.port, workers=config.workers, threads=config.threads)
     Granian(
-        "wsgi:app",
+        "wsgi:app",  # a name only: the loader below has it already
         address=config.host,
         port=config.port,
         interface=Interfaces.WSGI,
@@ -83,8 +89,9 @@ def _application(app: Flask, parent: int) -> Flask:
 
 def _heed(parent: int) -> None:
     # Ctrl-C reaches the whole process group: it is for the parent, which then ends what it has started. For SIGTERM a
-    # thread waits: Granian's main thread could be falling asleep just then, and would sleep on.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # and no longer what the parent does
+    # thread waits: Granian's main thread could be falling asleep just then, and would sleep on. What the parent does at
+    # SIGTERM was inherited, and must be gone before that thread asks what to do.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_at_sigterm, daemon=True).start()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
@@ -101,7 +108,7 @@ def _end_at_sigterm() -> None:
 def _end_with(parent: int) -> None:
     # Without it, workers whose parent was killed would go on serving, and hold the port, without anybody's lead.
     while os.getppid() == parent:
-        time.sleep(_PAUSE)
+        time.sleep(_PARENT_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -110,14 +117,24 @@ def _prepare(app: Flask, tried: threading.Event) -> None:
     administration = cast(Administration, app.extensions["authsvc.administration"])
     while True:
         try:
-            migrate(app)
+            if not _is_migrated(app):
+                migrate(app)
             password = administration.bootstrap(app.config["AUTHSVC"].admin_password)
             break
         except Exception:  # noqa: BLE001 - whatever it is, it is told, and the worker stays to tell its health
             logs.failed("database.not_ready")
             tried.set()
-            time.sleep(_PAUSE)
-    if password:
+            time.sleep(_RETRY_SECONDS)
+    if password and sys.stderr:  # closed, it is None, and print would take the log instead
         print(f"First administrator: admin, password {password} (shown only once)", file=sys.stderr, flush=True)
     logs.notice("database.ready")
     tried.set()
+
+
+def _is_migrated(app: Flask) -> bool:
+    # Found out by reading: a worker that is started anew waits for no writer, and needs no right to write.
+    service = cast(Service, app.extensions["authsvc"])
+    try:
+        return service.schema_revision() == SCHEMA_REVISION
+    except Unavailable:
+        return False  # there may be no database yet

@@ -9,6 +9,14 @@ from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 db = current_app.extensions["migrate"].db
+# With nothing but a time-out for connecting, a server that is gone without a word would be waited for by the hour.
+_POSTGRESQL = {
+    "connect_timeout": 2,  # seconds
+    "keepalives_idle": 10,  # seconds
+    "keepalives_interval": 5,  # seconds
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,  # milliseconds
+}
 _LOCK = 0x6D696772  # "migr": any number, as long as it is always the same one.
 
 
@@ -21,7 +29,7 @@ def run() -> None:
         Path(url.database).touch(mode=0o600)
     # Not the service's connections: theirs give up after seconds, and a migration, or waiting for another replica's,
     # may take longer.
-    options = {"connect_timeout": 2} if url.get_backend_name() == "postgresql" else {}
+    options = _POSTGRESQL if url.get_backend_name() == "postgresql" else {}
     engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args=options)
     with engine.connect() as connection:
         # The lock comes first and the version is looked at under it: of replicas that start together one migrates

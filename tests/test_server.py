@@ -4,10 +4,12 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from authsvc.config import PREFIX
 from tests.conftest import StartServer
 from tests.databases import PASSWORD, Databases
 from tests.dialects import Auth, Console
-from tests.servers import ROOT, Server, wait_for
+from tests.servers import ROOT, Server, free_port, wait_for
 
 MEGABYTE = 1 << 20
 TOO_LARGE = (413, "Body is longer than 16 KiB.")
@@ -278,6 +280,35 @@ def test_workers_end_with_their_parent(databases: Databases, start_server: Start
         os.killpg(server.process.pid, signal.SIGKILL)  # the process is not waited for yet, so its number is still its
 
 
+def test_a_killed_worker_is_replaced(databases: Databases, start_server: StartServer) -> None:
+    """The service goes on without anybody's help."""
+    server = start_server(databases.copy())
+    _kill_workers(server)
+    wait_for(server.answers)
+    assert server.auth.login("user", PASSWORD).status == 200
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(sqlite: Databases, tmp_path: Path) -> None:
+    """Neither the start, nor requests, nor the replacement of a worker, which is something to log."""
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    server = Server(tmp_path, sqlite.copy())
+    try:
+        server.wait_until_up()
+        _kill_workers(server)
+        wait_for(server.answers)
+        assert server.auth.login("user", PASSWORD).status == 200
+        assert (server.stop(), server.errors) == (0, "")
+    finally:
+        server.kill()
+
+
+def _kill_workers(server: Server) -> None:
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    assert children
+    for child in children:
+        os.kill(int(child), signal.SIGKILL)
+
+
 def test_a_kill_loses_nothing_that_was_answered(databases: Databases, start_server: StartServer) -> None:
     """Every login and logout that was answered before `kill -9` holds after a restart, and nothing else does."""
     url = databases.copy()
@@ -328,6 +359,43 @@ def test_the_first_administrators_password_is_shown_once(databases: Databases, s
     assert line[1] not in server.log
     assert server.stop() == 0
     assert start_server(url).errors == ""
+
+
+def test_the_first_administrators_password_is_in_no_log(databases: Databases) -> None:
+    """Not even where standard error is closed, and there is nowhere to show it."""
+    environ = {"PATH": os.environ["PATH"], f"{PREFIX}DATABASE_URL": databases.empty(), f"{PREFIX}SECRET_KEY": "k" * 32}
+    environ |= {f"{PREFIX}PORT": str(free_port()), f"{PREFIX}WORKERS": "1"}
+    command = ["sh", "-c", 'exec "$0" wsgi.py 2>&-', sys.executable]
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        log = []
+        for line in process.stdout:
+            log.append(line)
+            if b'"database.ready"' in line:
+                process.terminate()
+    assert b"account.added" in b"".join(log)
+    assert [line for line in log if not line.startswith(b"{")] == []
+
+
+def test_workers_that_start_together_do_not_disturb_each_other(databases: Databases, start_server: StartServer) -> None:
+    """On an empty database one of them makes it what it should be, the others wait for that, and no start is slow."""
+    for _ in range(4):
+        server = start_server(databases.empty(), AUTHSVC_WORKERS="4")
+        wait_for(lambda server=server: server.log.count('"database.ready"') == 4)
+        assert '"database.not_ready"' not in server.log
+        assert server.errors.count("First administrator") == 1
+        assert server.stop() == 0
+
+
+def test_a_start_waits_for_no_writer(sqlite: Databases, start_server: StartServer) -> None:
+    """Where there is nothing to be done to the database, it is only read: a worker that is replaced is back at once."""
+    url = sqlite.copy()
+    with closing(sqlite3.connect(str(make_url(url).database), isolation_level=None)) as writer:
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute("BEGIN IMMEDIATE")
+        server = start_server(url)
+        wait_for(lambda: '"database.' in server.log)
+    assert '"database.ready"' in server.log
 
 
 def test_a_given_password_makes_the_first_administrator_only(databases: Databases, start_server: StartServer) -> None:
