@@ -15,8 +15,10 @@ What is compared
 How it is measured
     authsvc is `python wsgi.py` with its defaults (two workers, the limits of section "Guessing" lifted, or else a
     flood would be refused and not hashed). PostgreSQL is a real server on the same cores, with its default durability.
-    Everything, the load included, shares two cores: where there are more, the rest is left alone. It also shares one
-    session: where Linux shares the cores out among sessions or containers first, a low priority counts only within one.
+    Everything, the load included, shares two cores: where there are more, the rest is left alone. Where Linux shares
+    them out among sessions or containers first, a low priority counts only within one. All servers are started in one
+    session, but each process that PostgreSQL makes for a connection leads one of its own: with autogroup on, as it is
+    on most machines, checks and logins on PostgreSQL get in each other's way more than priorities would have it.
 
     The load is a process of its own: wrk where it is installed, else `tests/bench/load.py`. It keeps `CONNECTIONS`
     connections alive, each sending its next request when it has the answer to the last, and goes through the tokens

@@ -66,9 +66,11 @@ def _machine(house: House) -> str:
     model = found[1] if found else platform.machine()
     databases = f"SQLite {sqlite3.sqlite_version}, PostgreSQL {postgresql}"
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    autogroup = Path("/proc/sys/kernel/sched_autogroup_enabled")
+    sharing = "on" if autogroup.exists() and int(autogroup.read_text()) else "off"
     return "\n".join(
         [
-            f"{cores}, {model}, {platform.system()} {platform.release()}",
+            f"{cores}, {model}, {platform.system()} {platform.release()}, autogroup {sharing}",
             f"Python {platform.python_version()}, {databases}, {packages}",
             f"load: {wrk or 'tests/bench/load.py'}, {CONNECTIONS} connections",
         ]
