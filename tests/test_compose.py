@@ -42,6 +42,12 @@ def test_the_settings_of_a_replica_are_legal_and_without_risk(tmp_path: Path) ->
     assert config.load(environ).warnings == ()
 
 
+def test_what_checks_need_goes_before_what_hashes() -> None:
+    """Containers come before priorities: hashing yields to nginx and PostgreSQL only where these have more shares."""
+    shares = {name: service.get("cpu_shares", 1024) for name, service in SERVICES.items()}
+    assert min(shares["nginx"], shares["postgres"]) >= 2 * max(shares[name] for name in REPLICAS)
+
+
 def test_nginx_finds_its_replicas() -> None:
     """The hosts that it asks are services, on a network of its own and theirs."""
     assert sorted(set(re.findall(r"server ([\w-]+):8000 ", NGINX))) == REPLICAS
