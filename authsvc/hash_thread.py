@@ -6,6 +6,8 @@ session checks next to nothing; and waiting logins, unlike refused ones, do not 
 
 import ctypes
 import os
+import platform
+import struct
 import sys
 import threading
 import time
@@ -19,6 +21,9 @@ from authsvc.errors import Busy
 LONGEST_WAIT = 10.0
 """Seconds that a login waits for its turn, at the most."""
 
+_LOWEST = 19
+_SLICE = 100_000  # nanoseconds: the shortest there is
+_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}  # Linux's numbers of this system call; glibc names it since 2.41 only
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _T = TypeVar("_T")
 
@@ -66,8 +71,15 @@ def _settle_in() -> None:
     """Yield to everybody else; and let the next hash have the memory of the last, which saves its page faults."""
     if sys.platform == "linux":  # elsewhere the "process" that a priority is set for is no thread
         with suppress(OSError):  # a sandbox may forbid it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
-        with suppress(OSError, AttributeError):  # only glibc gives memory back so soon
-            allocator = ctypes.CDLL(None)
-            allocator.mallopt(_M_MMAP_THRESHOLD, 32 * 1024 * 1024)
-            allocator.mallopt(_M_TRIM_THRESHOLD, 128 * 1024 * 1024)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)
+        with suppress(OSError, AttributeError):  # a C library may lack any of this
+            c_library = ctypes.CDLL(None)
+            # Whatever its priority, what runs goes on for a slice before it yields: milliseconds, or (Linux 6.12 and
+            # later) what it asks for. Refused, it has no effect.
+            if number := _SCHED_SETATTR.get(platform.machine()):
+                # struct sched_attr: size, policy, flags, nice, priority, runtime (the slice), deadline, period
+                attributes = struct.pack("=IIQiIQQQ", 48, os.sched_getscheduler(0), 0, _LOWEST, 0, _SLICE, 0, 0)
+                c_library.syscall(ctypes.c_long(number), ctypes.c_long(0), attributes, ctypes.c_long(0))
+            # Only glibc gives memory back so soon.
+            c_library.mallopt(_M_MMAP_THRESHOLD, 32 * 1024 * 1024)
+            c_library.mallopt(_M_TRIM_THRESHOLD, 128 * 1024 * 1024)
