@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -131,16 +132,18 @@ MUTANTS = [
 
 def fails_in(folder: Path, *tests: str) -> bool:
     """Whether one of these tests fails in a copy of the project; that it was run at all is seen to."""
-    options = ["-x", "--tb=no", "-p", "no:cacheprovider", "-k", "not postgresql"]
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *(f"tests/{test}" for test in tests)],
-        cwd=folder,
-        env={"PATH": os.environ["PATH"]},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    with TemporaryDirectory() as temporary:
+        # pytest's usual folder is shared by all who run it, and two that tidy it up at once trip over each other.
+        options = ["-x", "--tb=no", "-p", "no:cacheprovider", "-k", "not postgresql", f"--basetemp={temporary}/pytest"]
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, *(f"tests/{test}" for test in tests)],
+            cwd=folder,
+            env={"PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
     counted = {what: int(number) for number, what in re.findall(r"(\d+) (passed|failed|error)", run.stdout)}
     assert counted.keys() & {"passed", "failed"}, run.stdout + run.stderr
     assert "error" not in counted, run.stdout
