@@ -4,42 +4,42 @@ import time
 from collections.abc import Callable
 
 from flask import Flask
-from flask_migrate import Migrate
 
-from authsvc import cli, config, web
+from authsvc import cli, store, web
 from authsvc.administration import Administration
-from authsvc.database import MIGRATIONS, db, engine_options, prepare_engine
+from authsvc.authentication import Authenticator
+from authsvc.config import Config, load
 from authsvc.otp import Seeds
+from authsvc.own_account import OwnAccount
+from authsvc.parts import Parts
 from authsvc.passwords import Passwords
-from authsvc.repository import Database
 from authsvc.service import Service
 from authsvc.sessions import SessionLimits
 from authsvc.tokens import Tokens
 
+__version__ = "1.0.0"
+
 
 def create_app(
-    settings: config.Config | None = None,
-    passwords: Passwords | None = None,
-    clock: Callable[[], float] = time.time,
+    config: Config | None = None, passwords: Passwords | None = None, clock: Callable[[], float] = time.time
 ) -> Flask:
     """Build the application; no database is touched. Raises ConfigError where the environment cannot be used."""
-    settings = settings or config.load()
-    # Some threads are taken neither by waiting logins nor by slow bodies: session checks need them.
-    bodies = max(1, settings.threads // 5)
-    passwords = passwords or Passwords(places=max(1, settings.threads - bodies - min(32, settings.threads // 4)))
+    config = config or load()
+    passwords = passwords or Passwords(max_waiting=config.hash_threads)
     app = Flask(__name__, static_folder=None)
-    app.config["AUTHSVC"] = settings
-    app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
-    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings.database_url)
-    db.init_app(app)
-    Migrate(app, db, directory=str(MIGRATIONS))
-    with app.app_context():
-        prepare_engine(db.engine)
-        database = Database(db.engine)
-    sessions = SessionLimits(settings.session_lifetime, settings.session_idle_timeout)
-    tokens, seeds = Tokens(settings.secret_keys, clock), Seeds(settings.secret_keys)
-    app.extensions["authsvc"] = Service(database, passwords, tokens, seeds, sessions, settings.limits, clock)
-    app.extensions["authsvc.administration"] = Administration(database, passwords, seeds, sessions, clock)
-    web.init_app(app, settings, bodies)
+    database = store.init_app(app, config.database_url)
+    tokens, seeds = Tokens(config.secret_keys, clock), Seeds(config.secret_keys)
+    sessions = SessionLimits(config.session_lifetime, config.session_idle_timeout)
+    authenticator = Authenticator(database, passwords, seeds, config.limits, clock)
+    service = Service(database, authenticator, passwords, tokens, seeds, sessions, clock)
+    parts = Parts(
+        config=config,
+        database=database,
+        service=service,
+        own_account=OwnAccount(database, authenticator, passwords, clock),
+        administration=Administration(database, passwords, seeds, sessions, clock),
+    )
+    parts.init_app(app)
+    web.init_app(app, parts)
     cli.init_app(app)
     return app

@@ -2,17 +2,19 @@
 
 import json
 import secrets
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from authsvc import errors, logs, otp, passwords
+from authsvc import errors, otp
+from authsvc.accounts import Account, Role
+from authsvc.events import Event
 from authsvc.identifiers import Key, check_name, check_phone, is_text
 from authsvc.otp import Seeds
-from authsvc.passwords import Passwords
-from authsvc.repository import Account, Database, Repository, Role, Session
-from authsvc.sessions import SessionLimits
+from authsvc.passwords import Passwords, check_new
+from authsvc.sessions import Session, SessionLimits
+from authsvc.store.database import Database
+from authsvc.store.repository import Repository
 from authsvc.throttle import known_account
 
 DEFAULT_ROLE = "user"
@@ -32,18 +34,18 @@ class Enrolment:
 
 
 class Administration:
-    """Each verb is one transaction and one audit event. Raises Unavailable, besides what each verb says."""
+    """Each verb is one transaction, which notes what it does. Raises Unavailable, besides what each verb says."""
 
     def __init__(
         self,
         database: Database,
-        hasher: Passwords,
+        passwords: Passwords,
         seeds: Seeds,
         limits: SessionLimits,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
     ) -> None:
         self._database = database
-        self._hasher = hasher
+        self._passwords = passwords
         self._seeds = seeds
         self._limits = limits
         self._clock = clock
@@ -56,14 +58,13 @@ class Administration:
         if self._database.read(Repository.has_accounts):
             return None
         chosen = password or secrets.token_urlsafe(12)
-        password_hash = self._hasher.hash(chosen)
-        with self._database.write() as rows:
-            rows.lock_bootstrap()
+        password_hash = self._passwords.hash(chosen)
+        with self._database.write(exclusive=True) as repository:
             # Asked again under the lock: replicas that start together all came this far.
-            if rows.has_accounts():
+            if repository.has_accounts():
                 return None
-            account_id = rows.add_account(**self._new(rows, _ADMIN_NAME, password_hash, role=_ADMIN_ROLE))
-        logs.administered("account.added", account_id)
+            account_id = repository.add_account(**self._new(repository, _ADMIN_NAME, password_hash, role=_ADMIN_ROLE))
+            repository.note(Event.ACCOUNT_ADDED, account_id)
         return None if password else chosen
 
     def add_account(
@@ -80,27 +81,27 @@ class Administration:
     ) -> int:
         """Create an account with a password or with a hash made elsewhere; return its id.
 
-        Raises BadParameter, Taken, UnknownRole, and UnknownAccount for its creator.
+        Raises BadParameter, Conflict, UnknownRole, and UnknownAccount for its creator.
         """
         check_name(name)
         _check(phone=phone, avatar=avatar, permission=permission)
         if password_hash is None:
-            password_hash = self._hasher.hash(passwords.check(password or ""))
+            password_hash = self._passwords.hash(check_new(password or ""))
         else:
-            self._hasher.check_stored(password_hash)
-        with self._database.write() as rows:
-            values = self._new(rows, name, password_hash, role=role)
-            creator = _existing(rows, created_by).id if created_by else None
+            self._passwords.check_stored(password_hash)
+        with self._database.write() as repository:
+            values = self._new(repository, name, password_hash, role=role)
+            creator = _existing(repository, created_by).id if created_by else None
             values.update(phone=phone, avatar=avatar, permission=permission, created_by=creator)
-            account_id = rows.add_account(**values)
-        logs.administered("account.added", account_id)
+            account_id = repository.add_account(**values)
+            repository.note(Event.ACCOUNT_ADDED, account_id)
         return account_id
 
-    def _new(self, rows: Repository, name: str, password_hash: str, *, role: str) -> dict[str, Any]:
+    def _new(self, repository: Repository, name: str, password_hash: str, *, role: str) -> dict[str, Any]:
         return {
             "name": name,
             "password_hash": password_hash,
-            "role_id": rows.role_id(role),
+            "role_id": repository.role_id(role),
             "permission": 0,
             "disabled": False,
             "created_at": self._clock(),
@@ -112,7 +113,7 @@ class Administration:
 
     def account(self, key: Key) -> Account:
         """One account. Raises UnknownAccount."""
-        return self._database.read(lambda rows: _existing(rows, key))
+        return self._database.read(lambda repository: _existing(repository, key))
 
     def change_account(
         self,
@@ -125,44 +126,45 @@ class Administration:
     ) -> None:
         """Set what is given; an empty phone or avatar removes it.
 
-        Raises UnknownAccount, UnknownRole, BadParameter, Taken.
+        Raises UnknownAccount, UnknownRole, BadParameter, Conflict.
         """
         _check(phone=phone or None, avatar=avatar or None, permission=permission)
         given = {"phone": phone, "avatar": avatar, "permission": permission}
         values: dict[str, Any] = {
             name: value if value != "" else None for name, value in given.items() if value is not None
         }
-        with self._database.write() as rows:
-            account = _existing(rows, key)
+        with self._database.write() as repository:
+            account = _existing(repository, key)
             if role is not None:
-                values["role_id"] = rows.role_id(role)
+                values["role_id"] = repository.role_id(role)
             if not values:
                 raise errors.BadParameter("what to set", "is missing")
-            rows.change_account(account.id, **values)
-        logs.administered("account.changed", account.id, fields=sorted(values))
+            repository.change_account(account.id, **values)
+            repository.note(Event.ACCOUNT_CHANGED, account.id, fields=sorted(values))
 
     def set_password(self, key: Key, password: str) -> None:
         """Give an account a new password and end its sessions. Raises UnknownAccount, BadParameter."""
-        password_hash = self._hasher.hash(passwords.check(password))
-        self._change_and_end_sessions(key, "password.changed", password_hash=password_hash)
+        password_hash = self._passwords.hash(check_new(password))
+        self._change_and_end_sessions(key, Event.PASSWORD_CHANGED, password_hash=password_hash)
 
     def set_disabled(self, key: Key, disabled: bool) -> None:
         """Switch an account off, which ends its sessions, or on again. Raises UnknownAccount."""
-        self._change_and_end_sessions(key, "account.disabled" if disabled else "account.enabled", disabled=disabled)
+        event = Event.ACCOUNT_DISABLED if disabled else Event.ACCOUNT_ENABLED
+        self._change_and_end_sessions(key, event, disabled=disabled)
 
     def end_sessions(self, key: Key) -> int:
         """End all sessions of an account; return how many there were. Raises UnknownAccount."""
-        return self._change_and_end_sessions(key, "account.logged_out")
+        return self._change_and_end_sessions(key, Event.ACCOUNT_LOGGED_OUT)
 
-    def _change_and_end_sessions(self, key: Key, event: str, **values: Any) -> int:
-        with self._database.write() as rows:
-            account = _existing(rows, key)
-            # The account's row first: a login that runs at the same moment holds it until its session is there to end.
-            rows.change_account(account.id, **(values or {"name": account.name}))
-            ended = rows.end_sessions(account.id)
-        logs.administered(event, account.id)
-        logs.sessions_ended(account.id, event, ended)
-        return ended
+    def _change_and_end_sessions(self, key: Key, event: Event, **values: Any) -> int:
+        with self._database.write() as repository:
+            account = _existing(repository, key)
+            # Lock the account first, so that sessions of logins in flight are there to delete.
+            repository.lock_account(account.id)
+            if values:
+                repository.change_account(account.id, **values)
+            repository.note(event, account.id)
+            return repository.end_sessions(account.id, event)
 
     def enable_otp(self, key: Key) -> Enrolment:
         """Switch two-step verification on, or over to a new seed, and end the account's sessions.
@@ -171,35 +173,34 @@ class Administration:
         """
         seed, codes = otp.new_seed(), otp.new_recovery_codes()
         hashes = [code_hash for code in codes if (code_hash := otp.recovery_hash(code))]
-        account = self._change_otp(key, "otp.enabled", self._seeds.encrypt(seed), hashes)
+        account = self._change_otp(key, Event.OTP_ENABLED, self._seeds.encrypt(seed), hashes)
         return Enrolment(otp.uri(seed, account.name), seed, tuple(codes))
 
     def disable_otp(self, key: Key) -> None:
         """Switch two-step verification off and end the account's sessions. Raises UnknownAccount."""
-        self._change_otp(key, "otp.disabled", None, [])
+        self._change_otp(key, Event.OTP_DISABLED, None, [])
 
-    def _change_otp(self, key: Key, event: str, seed: str | None, code_hashes: list[bytes]) -> Account:
-        with self._database.write() as rows:
-            account = _existing(rows, key)
+    def _change_otp(self, key: Key, event: Event, seed: str | None, code_hashes: list[bytes]) -> Account:
+        with self._database.write() as repository:
+            account = _existing(repository, key)
             # In the order in which a login with a recovery code locks them.
-            rows.replace_recovery_codes(account.id, code_hashes)
-            rows.change_account(account.id, otp_seed=seed, otp_step=0)
-            ended = rows.end_sessions(account.id)
-        logs.administered(event, account.id)
-        logs.sessions_ended(account.id, event, ended)
+            repository.replace_recovery_codes(account.id, code_hashes)
+            repository.change_account(account.id, otp_seed=seed, otp_step=0)
+            repository.note(event, account.id)
+            repository.end_sessions(account.id, event)
         return account
 
     def unlock(self, key: Key) -> None:
         """Forget the wrong guesses counted against an account. Raises UnknownAccount."""
-        with self._database.write() as rows:
-            account = _existing(rows, key)
-            rows.forgive_all(known_account(account.id))
-        logs.administered("account.unlocked", account.id)
+        with self._database.write() as repository:
+            account = _existing(repository, key)
+            repository.forgive_all(known_account(account.id))
+            repository.note(Event.ACCOUNT_UNLOCKED, account.id)
 
     def sessions(self, key: Key) -> list[Session]:
         """The live sessions of an account, oldest first. Raises UnknownAccount."""
         now = self._clock()
-        found = self._database.read(lambda rows: rows.sessions(_existing(rows, key).id))
+        found = self._database.read(lambda repository: repository.sessions(_existing(repository, key).id))
         return [session for session in found if not self._limits.refuses(session, now)]
 
     def roles(self) -> list[Role]:
@@ -207,31 +208,31 @@ class Administration:
         return self._database.read(Repository.roles)
 
     def add_role(self, code: str, name: str) -> None:
-        """Create a role that grants nothing. Raises BadParameter, Taken."""
+        """Create a role that grants nothing. Raises BadParameter, Conflict."""
         _check_code("code", code)
         if not name.strip() or not is_text(name):
             raise errors.BadParameter("name", "is empty or not text")
-        with self._database.write() as rows:
-            rows.add_role(code, name)
-        logs.administered("role.added", role=code)
+        with self._database.write() as repository:
+            repository.add_role(code, name)
+            repository.note(Event.ROLE_ADDED, role=code)
 
     def grant(self, code: str, permissions: Iterable[str]) -> None:
         """Let a role grant permission codes. Raises BadParameter, UnknownRole."""
-        self._for_each(code, permissions, Repository.grant, "role.granted")
+        self._for_each(code, permissions, Repository.grant, Event.ROLE_GRANTED)
 
     def revoke(self, code: str, permissions: Iterable[str]) -> None:
         """Let a role no longer grant permission codes. Raises BadParameter, UnknownRole."""
-        self._for_each(code, permissions, Repository.revoke, "role.revoked")
+        self._for_each(code, permissions, Repository.revoke, Event.ROLE_REVOKED)
 
     def _for_each(
-        self, code: str, permissions: Iterable[str], change: Callable[[Repository, int, str], None], event: str
+        self, code: str, permissions: Iterable[str], change: Callable[[Repository, int, str], None], event: Event
     ) -> None:
         wanted = [_check_code("permission", permission) for permission in permissions]
-        with self._database.write() as rows:
-            role_id = rows.role_id(code)
+        with self._database.write() as repository:
+            role_id = repository.role_id(code)
             for permission in wanted:
-                change(rows, role_id, permission)
-        logs.administered(event, role=code, permissions=wanted)
+                change(repository, role_id, permission)
+            repository.note(event, role=code, permissions=wanted)
 
     def appcfg(self) -> str:
         """The console's configuration, a JSON object as text."""
@@ -241,13 +242,13 @@ class Administration:
         """Replace the console's configuration. Raises BadParameter where it is no JSON object."""
         if not _is_json_object(value):
             raise errors.BadParameter("appcfg", "must be a JSON object")
-        with self._database.write() as rows:
-            rows.set_appcfg(value)
-        logs.administered("appcfg.changed")
+        with self._database.write() as repository:
+            repository.set_appcfg(value)
+            repository.note(Event.APPCFG_CHANGED)
 
 
 def _is_json_object(text: str) -> bool:
-    def refuse(constant: str) -> float:  # NaN and Infinity, which Python reads and browsers do not
+    def refuse(constant: str) -> float:  # NaN and Infinity, which Python reads and brepositoryers do not
         raise ValueError(constant)
 
     try:
@@ -257,8 +258,8 @@ def _is_json_object(text: str) -> bool:
         return False
 
 
-def _existing(rows: Repository, key: Key) -> Account:
-    account = rows.account(key)
+def _existing(repository: Repository, key: Key) -> Account:
+    account = repository.account(key)
     if account is None:
         raise errors.UnknownAccount
     return account

@@ -6,24 +6,25 @@ import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import click
 import segno
-from flask import Flask, current_app
+from flask import Flask
 from flask.cli import AppGroup
 
 from authsvc import errors, logs
+from authsvc.accounts import Account
 from authsvc.administration import DEFAULT_ROLE, Administration
-from authsvc.config import Config
 from authsvc.identifiers import Key, is_text, parse_key
-from authsvc.repository import Account
+from authsvc.parts import parts
 
 REFUSALS: dict[type[errors.Refusal], str] = {
     errors.BadParameter: "{}",
     errors.UnknownAccount: "no account has this key",
     errors.UnknownRole: "no role has this code (`flask role list` shows them)",
-    errors.Taken: "this {} is already in use",
+    errors.Conflict: "this {} is already in use",
+    errors.Busy: "too many passwords wait to be hashed; try again",
     errors.Unavailable: "the database does not answer, or lacks its tables (`flask db upgrade` makes them)",
 }
 """What each refusal is to a person at a terminal; `{}` stands for what the refusal says of itself."""
@@ -34,7 +35,7 @@ class _Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         # Standard output belongs to the command: audit events go to standard error.
-        logs.configure(cast(Config, current_app.config["AUTHSVC"]).log_level, sys.stderr)
+        logs.configure(parts().config.log_level, sys.stderr)
         try:
             return super().invoke(ctx)
         except errors.Refusal as refusal:
@@ -77,7 +78,7 @@ def init_app(app: Flask) -> None:
 
 
 def _administration() -> Administration:
-    return cast(Administration, current_app.extensions["authsvc.administration"])
+    return parts().administration
 
 
 @account_group.command("add")

@@ -7,9 +7,9 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import URL, make_url
@@ -20,37 +20,12 @@ from authsvc.errors import BadParameter
 from authsvc.throttle import Limit, Limits
 
 PREFIX = "AUTHSVC_"
-SECRETS = ("DATABASE_URL", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "ADMIN_PASSWORD")
-"""Settings that are never shown, and that may come from the file named by `..._FILE` instead."""
-
-DEFAULTS = {
-    "DATABASE_URL": "sqlite:///instance/authsvc.db",
-    "SECRET_KEY": "",
-    "SECRET_KEY_FALLBACKS": "",
-    "SESSION_LIFETIME": "43200",
-    "SESSION_IDLE_TIMEOUT": "3600",
-    "LIMIT_ACCOUNT_ADDRESS": "5/300",
-    "LIMIT_ADDRESS": "50/300",
-    "LIMIT_ACCOUNT": "100/86400",
-    "LIMIT_OTP": "20/86400",
-    "TRUSTED_PROXIES": "0",
-    "CORS_ORIGINS": "",
-    "TIMEZONE": "UTC",
-    "ADMIN_PASSWORD": "",
-    "HOST": "127.0.0.1",
-    "PORT": "8000",
-    "WORKERS": "",
-    "THREADS": "320",
-    "LOG_LEVEL": "INFO",
-}
-"""Every setting, without its prefix, and what holds where it is absent or empty."""
 
 _ORIGIN = re.compile(r"https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
-_LIMITED = ("ACCOUNT_ADDRESS", "ADDRESS", "ACCOUNT", "OTP")  # as in Limits
 _SECRET_KEY_MIN = 32
 _LONG_LIFETIME = 30 * 86400
 _FEW_CHARACTERS = 8
-_T = TypeVar("_T")
+_FEW_THREADS = 8
 
 
 class ConfigError(Exception):
@@ -68,98 +43,6 @@ class RiskyButLegal:
     id: str
     text: str
     hint: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """The settings, checked. Times are in seconds."""
-
-    database_url: URL = field(repr=False)
-    secret_keys: tuple[str, ...] = field(repr=False)
-    """Newest first: the first signs, all verify."""
-    session_lifetime: int
-    session_idle_timeout: int
-    """0: sessions end only at their lifetime."""
-    limits: Limits
-    trusted_proxies: int
-    cors_origins: frozenset[str]
-    timezone: ZoneInfo
-    admin_password: str | None = field(repr=False)
-    host: str
-    port: int
-    workers: int
-    threads: int
-    log_level: str
-    warnings: tuple[RiskyButLegal, ...] = ()
-
-
-def load(environ: Mapping[str, str] = os.environ) -> Config:
-    """Read and check all settings. Raises ConfigError with every problem found.
-
-    With SQLite and no secret key set, makes one beside the database, readable by its owner only.
-    """
-    problems: list[str] = []
-
-    def read(name: str, parse: Callable[[str], _T], fallback: _T) -> _T:
-        try:
-            return parse(_value(environ, name))
-        except ValueError as error:
-            problems.append(f"{PREFIX}{name}: {error}")
-            return fallback
-
-    url = read("DATABASE_URL", _database_url, URL.create("sqlite"))
-    key = read("SECRET_KEY", _secret_key, "")
-    fallbacks: tuple[str, ...] = read("SECRET_KEY_FALLBACKS", _secret_keys, ())
-    lifetime = read("SESSION_LIFETIME", _integer(1, 10 * 365 * 86400), 1)
-    idle_timeout = read("SESSION_IDLE_TIMEOUT", _integer(0, 10 * 365 * 86400), 0)
-    limits = Limits(*(read(f"LIMIT_{kind}", _limit, Limit(1, 1)) for kind in _LIMITED))
-    trusted_proxies = read("TRUSTED_PROXIES", _integer(0, 16), 0)
-    cors_origins: frozenset[str] = read("CORS_ORIGINS", _origins, frozenset())
-    timezone = read("TIMEZONE", _timezone, ZoneInfo("UTC"))
-    admin_password = read("ADMIN_PASSWORD", _admin_password, None)
-    host = read("HOST", _host, "")
-    port = read("PORT", _integer(1, 65535), 1)
-    workers = read("WORKERS", _workers, 1)
-    threads = read("THREADS", _integer(1, 1024), 1)
-    log_level = read("LOG_LEVEL", _log_level, "INFO")
-    if not key and not problems:
-        # Last, so that a start that fails anyway leaves nothing behind.
-        key = read("SECRET_KEY", lambda _: _made_key(url), "")
-    if problems:
-        raise ConfigError(problems)
-    config = Config(
-        database_url=url,
-        secret_keys=(key, *fallbacks),
-        session_lifetime=lifetime,
-        session_idle_timeout=idle_timeout,
-        limits=limits,
-        trusted_proxies=trusted_proxies,
-        cors_origins=cors_origins,
-        timezone=timezone,
-        admin_password=admin_password,
-        host=host,
-        port=port,
-        workers=workers,
-        threads=threads,
-        log_level=log_level,
-    )
-    return replace(config, warnings=tuple(_warnings(environ, config)))
-
-
-def _value(environ: Mapping[str, str], name: str) -> str:
-    """The text of one setting. An empty variable counts as absent, as container tools pass unset ones on empty."""
-    value = environ.get(PREFIX + name, "")
-    path = environ.get(f"{PREFIX}{name}_FILE", "") if name in SECRETS else ""
-    if value and path:
-        raise ValueError(f"is set, and {PREFIX}{name}_FILE too: choose one")
-    if path:
-        try:
-            value = Path(path).read_text("utf-8").removesuffix("\n").removesuffix("\r")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{PREFIX}{name}_FILE cannot be read: {type(error).__name__}") from None
-        if not value:
-            raise ValueError(f"{PREFIX}{name}_FILE is empty")
-    return value or DEFAULTS[name]
 
 
 def _database_url(text: str) -> URL:
@@ -270,7 +153,7 @@ def _timezone(text: str) -> ZoneInfo:
 
 def _admin_password(text: str) -> str | None:
     try:
-        return passwords.check(text) if text else None
+        return passwords.check_new(text) if text else None
     except BadParameter as refusal:
         raise ValueError(refusal.problem) from None
 
@@ -279,6 +162,117 @@ def _log_level(text: str) -> str:
     if text.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
         raise ValueError("must be DEBUG, INFO, WARNING, ERROR or CRITICAL")
     return text.upper()
+
+
+def _setting(default: str, parse: Callable[[str], object], *, secret: bool = False) -> Any:
+    """A field of Config that is read from the environment variable of its name.
+
+    `default` is what an absent or empty variable is read as. A secret is never shown, and may come from the file that
+    `..._FILE` names instead.
+    """
+    return field(repr=not secret, metadata={"default": default, "parse": parse, "secret": secret})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The settings, checked. Times are in seconds. Without its prefix, a variable is named as its field."""
+
+    database_url: URL = _setting("sqlite:///instance/authsvc.db", _database_url, secret=True)
+    secret_key: str = _setting("", _secret_key, secret=True)
+    secret_key_fallbacks: tuple[str, ...] = _setting("", _secret_keys, secret=True)
+    session_lifetime: int = _setting("43200", _integer(1, 10 * 365 * 86400))
+    session_idle_timeout: int = _setting("3600", _integer(0, 10 * 365 * 86400))
+    """0: sessions end only at their lifetime."""
+    limit_account_address: Limit = _setting("5/300", _limit)
+    limit_address: Limit = _setting("50/300", _limit)
+    limit_account: Limit = _setting("100/86400", _limit)
+    limit_otp: Limit = _setting("20/86400", _limit)
+    trusted_proxies: int = _setting("0", _integer(0, 16))
+    cors_origins: frozenset[str] = _setting("", _origins)
+    timezone: ZoneInfo = _setting("UTC", _timezone)
+    admin_password: str | None = _setting("", _admin_password, secret=True)
+    host: str = _setting("127.0.0.1", _host)
+    port: int = _setting("8000", _integer(1, 65535))
+    workers: int = _setting("", _workers)
+    threads: int = _setting("320", _integer(1, 1024))
+    log_level: str = _setting("INFO", _log_level)
+    warnings: tuple[RiskyButLegal, ...] = ()
+
+    @property
+    def secret_keys(self) -> tuple[str, ...]:
+        """Newest first: the first signs, all verify."""
+        return (self.secret_key, *self.secret_key_fallbacks)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of wrong guesses."""
+        return Limits(
+            account_address=self.limit_account_address,
+            address=self.limit_address,
+            account=self.limit_account,
+            otp=self.limit_otp,
+        )
+
+    # How a process's threads are shared out: waiting logins and slow bodies leave some to session checks.
+
+    @property
+    def body_threads(self) -> int:
+        """How many bodies may be read at a time."""
+        return max(1, self.threads // 5)
+
+    @property
+    def hash_threads(self) -> int:
+        """How many logins may wait for their hash."""
+        return max(1, self.threads - self.body_threads - min(32, self.threads // 4))
+
+
+_SETTINGS = {each.name.upper(): each for each in fields(Config) if each.metadata}
+DEFAULTS: dict[str, str] = {name: each.metadata["default"] for name, each in _SETTINGS.items()}
+"""Every setting, without its prefix, and what holds where it is absent or empty."""
+
+SECRETS = frozenset(name for name, each in _SETTINGS.items() if each.metadata["secret"])
+"""Settings that are never shown, and that may come from the file named by `..._FILE` instead."""
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Config:
+    """Read and check all settings. Raises ConfigError with every problem found.
+
+    With SQLite and no secret key set, makes one beside the database, readable by its owner only.
+    """
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+
+    def read(name: str, parse: Callable[[str], object]) -> None:
+        try:
+            values[name.lower()] = parse(_value(environ, name))
+        except ValueError as error:
+            problems.append(f"{PREFIX}{name}: {error}")
+
+    for name, each in _SETTINGS.items():
+        read(name, each.metadata["parse"])
+    if not problems and not values["secret_key"]:
+        # Last, so that a start that fails anyway leaves nothing behind.
+        read("SECRET_KEY", lambda _: _made_key(values["database_url"]))
+    if problems:
+        raise ConfigError(problems)
+    config = Config(**values)
+    return replace(config, warnings=tuple(_warnings(environ, config)))
+
+
+def _value(environ: Mapping[str, str], name: str) -> str:
+    """The text of one setting. An empty variable counts as absent, as container tools pass unset ones on empty."""
+    value = environ.get(PREFIX + name, "")
+    path = environ.get(f"{PREFIX}{name}_FILE", "") if name in SECRETS else ""
+    if value and path:
+        raise ValueError(f"is set, and {PREFIX}{name}_FILE too: choose one")
+    if path:
+        try:
+            value = Path(path).read_text("utf-8").removesuffix("\n").removesuffix("\r")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{PREFIX}{name}_FILE cannot be read: {type(error).__name__}") from None
+        if not value:
+            raise ValueError(f"{PREFIX}{name}_FILE is empty")
+    return value or DEFAULTS[name]
 
 
 def _warnings(environ: Mapping[str, str], config: Config) -> Iterator[RiskyButLegal]:
@@ -301,3 +295,9 @@ def _warnings(environ: Mapping[str, str], config: Config) -> Iterator[RiskyButLe
         )
     if any(len(set(key)) < _FEW_CHARACTERS for key in config.secret_keys):
         yield RiskyButLegal("authsvc.W006", "a secret key repeats few characters", "make it from random bytes")
+    if config.threads < _FEW_THREADS:
+        yield RiskyButLegal(
+            "authsvc.W007",
+            "so few threads that waiting logins leave none to session checks",
+            "set AUTHSVC_THREADS higher",
+        )

@@ -39,19 +39,11 @@ class AbsentParameter(BadParameter):
     cause = "absent_parameter"
 
 
-class UnreadableBody(Refusal):
-    """A request body that is no JSON object although it says so."""
-
-    cause = "unreadable_body"
+class Verdict(Refusal):
+    """What a caller is told of an account: only after it is charged and noted in one transaction."""
 
 
-class CrossSite(Refusal):
-    """A browser asks on behalf of another site, or ahead of its user (a prefetch)."""
-
-    cause = "cross_site"
-
-
-class WrongCredentials(Refusal):
+class WrongCredentials(Verdict):
     """No such account, or not its password. The caller is never told which."""
 
     cause = "wrong_password"
@@ -63,13 +55,13 @@ class UnknownAccount(WrongCredentials):
     cause = "unknown_account"
 
 
-class CodeRequired(Refusal):
+class CodeRequired(Verdict):
     """The right password for an account with two-step verification, and no one-time code."""
 
     cause = "code_required"
 
 
-class WrongCode(Refusal):
+class WrongCode(Verdict):
     """The right password and a one-time code that is wrong, used, or out of time."""
 
     cause = "wrong_code"
@@ -85,7 +77,7 @@ class Throttled(Refusal):
         self.retry_after = seconds
 
 
-class AccountDisabled(Refusal):
+class AccountDisabled(Verdict):
     """The right password (and code) for an account that is switched off."""
 
     cause = "account_disabled"
@@ -127,10 +119,10 @@ class PermissionMissing(Refusal):
     cause = "permission_missing"
 
 
-class Taken(Refusal):
+class Conflict(Refusal):
     """A name, phone or code that must be unique and is already in use; `what` says which."""
 
-    cause = "taken"
+    cause = "conflict"
 
     def __init__(self, what: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The one thread per process that hashes, behind everything else in the machine's order of precedence.
+"""The one thread per process that hashes, at the lowest scheduling priority.
 
 A hash takes 19 MiB and 15 ms of a core. One at a time, a flood of logins costs 19 MiB; at the lowest priority it costs
 session checks next to nothing; and waiting logins, unlike refused ones, do not come back at once.
@@ -24,18 +24,17 @@ LONGEST_WAIT = 10.0
 _LOWEST = 19
 _SLICE = 100_000  # nanoseconds: the shortest there is
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}  # Linux's numbers of this system call; glibc names it since 2.41 only
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _T = TypeVar("_T")
 
 
 class HashThread:
     """Runs one piece of work at a time; whoever asks waits for the result, or is refused as Busy."""
 
-    def __init__(self, places: int) -> None:
-        """Let at most `places` wait: what serves them must have more threads, so that session checks find one."""
-        self._executor = ThreadPoolExecutor(1, "hash", initializer=_settle_in)
+    def __init__(self, max_waiting: int) -> None:
+        """Let at most `max_waiting` wait: what serves them must have more threads, so that session checks find one."""
+        self._executor = ThreadPoolExecutor(1, "hash", initializer=_yield_to_others)
         self._lock = threading.Lock()
-        self._places = places
+        self._max_waiting = max_waiting
         self._waiting = 0
         self._seconds_each = 0.0
 
@@ -43,7 +42,7 @@ class HashThread:
         """The result of `work`. Raises Busy where its turn would not come in time, and what `work` raises."""
         with self._lock:
             # Known at once is better than found out after ten seconds.
-            if self._waiting >= self._places or self._waiting * self._seconds_each > LONGEST_WAIT:
+            if self._waiting >= self._max_waiting or self._waiting * self._seconds_each > LONGEST_WAIT:
                 raise Busy
             self._waiting += 1
         try:
@@ -67,19 +66,15 @@ class HashThread:
             self._seconds_each += (time.perf_counter() - started - self._seconds_each) / 8
 
 
-def _settle_in() -> None:
-    """Yield to everybody else; and let the next hash have the memory of the last, which saves its page faults."""
-    if sys.platform == "linux":  # elsewhere the "process" that a priority is set for is no thread
-        with suppress(OSError):  # a sandbox may forbid it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)
-        with suppress(OSError, AttributeError):  # a C library may lack any of this
-            c_library = ctypes.CDLL(None)
-            # Whatever its priority, what runs goes on for a slice before it yields: milliseconds, or (Linux 6.12 and
-            # later) what it asks for. Refused, it has no effect.
-            if number := _SCHED_SETATTR.get(platform.machine()):
-                # struct sched_attr: size, policy, flags, nice, priority, runtime (the slice), deadline, period
-                attributes = struct.pack("=IIQiIQQQ", 48, os.sched_getscheduler(0), 0, _LOWEST, 0, _SLICE, 0, 0)
-                c_library.syscall(ctypes.c_long(number), ctypes.c_long(0), attributes, ctypes.c_long(0))
-            # Only glibc gives memory back so soon.
-            c_library.mallopt(_M_MMAP_THRESHOLD, 32 * 1024 * 1024)
-            c_library.mallopt(_M_TRIM_THRESHOLD, 128 * 1024 * 1024)
+def _yield_to_others() -> None:
+    """Lower this thread's priority as far as it goes."""
+    if sys.platform != "linux":  # elsewhere the "process" that a priority is set for is no thread
+        return
+    with suppress(OSError):  # a sandbox may forbid it
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)
+    # Even at nice 19 a thread keeps its time slice; Linux 6.12 and later lets us ask for a shorter one.
+    if number := _SCHED_SETATTR.get(platform.machine()):
+        # struct sched_attr: size, policy, flags, nice, priority, runtime (the slice), deadline, period
+        attributes = struct.pack("=IIQiIQQQ", 48, os.sched_getscheduler(0), 0, _LOWEST, 0, _SLICE, 0, 0)
+        with suppress(OSError, AttributeError):  # a C library may lack it
+            ctypes.CDLL(None).syscall(ctypes.c_long(number), ctypes.c_long(0), attributes, ctypes.c_long(0))

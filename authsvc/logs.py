@@ -1,4 +1,4 @@
-"""Log lines, one JSON object each, and the audit events by name.
+"""Log lines, one JSON object each.
 
 What is logged is named field by field. Nothing here takes a request, a form or a header, so that no password,
 code, token, key or query string can slip in.
@@ -10,6 +10,8 @@ import traceback
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
+
+from authsvc.events import Event
 
 _PACKAGE = __name__.partition(".")[0]
 _encode = json.JSONEncoder(default=str).encode
@@ -67,40 +69,9 @@ def bind(request_id: str | None, address: str | None) -> None:
     _address.set(address)
 
 
-def login_succeeded(account_id: int) -> None:
-    """A session was opened."""
-    _event(logging.INFO, "login.succeeded", account_id=account_id)
-
-
-def login_refused(cause: str, account_id: int | None) -> None:
-    """A login was refused; `cause` may say more than the caller was told."""
-    _event(logging.WARNING, "login.refused", cause=cause, account_id=account_id)
-
-
-def logout(account_id: int) -> None:
-    """An account ended its own session."""
-    _event(logging.INFO, "logout", account_id=account_id)
-
-
-def sessions_ended(account_id: int, cause: str, count: int) -> None:
-    """Sessions of an account ended for another reason than its own logout."""
-    if count:
-        _event(logging.INFO, "session.ended", cause=cause, account_id=account_id, count=count)
-
-
-def administered(event: str, account_id: int | None = None, **fields: object) -> None:
-    """An administrator did something, such as `account.disabled`."""
-    _event(logging.INFO, event, account_id=account_id, **fields)
-
-
-def password_changed(account_id: int) -> None:
-    """An account changed its own password."""
-    _event(logging.INFO, "password.changed", account_id=account_id)
-
-
-def password_refused(cause: str, account_id: int) -> None:
-    """An account was not let to change its own password."""
-    _event(logging.WARNING, "password.refused", cause=cause, account_id=account_id)
+def audit(event: Event, account_id: int | None = None, **fields: object) -> None:
+    """Something happened to an account or a role. What a transaction did is told after its commit, by the store."""
+    _event(logging.WARNING if event.is_refusal else logging.INFO, event, account_id=account_id, **fields)
 
 
 def damaged(what: str, account_id: int) -> None:

@@ -28,12 +28,12 @@ class DamagedHash(Exception):
 class Passwords:
     """Hashes and matches passwords, each NFKC-normalised and otherwise exactly as typed."""
 
-    def __init__(self, hasher: argon2.PasswordHasher | None = None, places: int = 32) -> None:
-        """`places` is how many may wait to be hashed or matched; who finds none is refused as Busy."""
+    def __init__(self, hasher: argon2.PasswordHasher | None = None, max_waiting: int = 32) -> None:
+        """At most `max_waiting` passwords wait to be hashed or matched; more are refused as Busy."""
         # OWASP Password Storage Cheat Sheet: argon2id with m=19 MiB, t=2, p=1.
         self._argon2 = hasher or argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
         self._decoy = _decoy(self._argon2)
-        self._thread = HashThread(places)
+        self._thread = HashThread(max_waiting)
 
     def hash(self, password: str) -> str:
         """The argon2id hash to store for `password`. Raises Busy."""
@@ -70,9 +70,10 @@ class Passwords:
         """Do the work of one match for an account that is not there, so that its absence takes as long. Raises Busy."""
         self.matches(self._decoy, password)
 
-    def is_outdated(self, stored: str) -> bool:
-        """Whether a matching hash should be replaced by one of today's kind."""
-        return not stored.startswith("$argon2") or self._argon2.check_needs_rehash(stored)
+    def renewed(self, stored: str, password: str) -> str:
+        """A hash of today's kind in place of an outdated one that matched `password`. Raises Busy."""
+        outdated = not stored.startswith("$argon2") or self._argon2.check_needs_rehash(stored)
+        return self.hash(password) if outdated else stored
 
     def check_stored(self, stored: str) -> str:
         """Return a hash made elsewhere if it can be matched against; raise BadParameter if not."""
@@ -83,7 +84,7 @@ class Passwords:
         return stored
 
 
-def check(password: str, name: str = "password") -> str:
+def check_new(password: str, name: str = "password") -> str:
     """Return `password` if it may be a new password; raise BadParameter for `name` saying why not.
 
     Length and a blocklist, no rules of composition (NIST SP 800-63B, section 5.1.1.2).

@@ -1,5 +1,6 @@
 """How `python wsgi.py` serves: Granian with one process a core, each of which first sees to the database."""
 
+import ctypes
 import gc
 import multiprocessing
 import os
@@ -8,8 +9,8 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import partial
-from typing import cast
 
 from flask import Flask
 from granian import Granian
@@ -17,13 +18,9 @@ from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
-from authsvc import logs
-from authsvc.administration import Administration
-from authsvc.config import Config
-from authsvc.database import migrate
-from authsvc.errors import Unavailable
-from authsvc.models import SCHEMA_REVISION
-from authsvc.service import Service
+from authsvc import __version__, logs
+from authsvc.parts import parts
+from authsvc.store import schema
 
 # Granian's own records go where ours go, as JSON, and only when something is wrong.
 _GRANIAN_LOGGERS = {"handlers": {}, "loggers": {"_granian": {"handlers": [], "propagate": True}}}
@@ -32,26 +29,34 @@ _RETRY_SECONDS = 2.0
 _PARENT_SECONDS = 0.2
 _START_PATIENCE = 5.0  # seconds
 _SLOWEST_HEADERS = 10_000  # milliseconds
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _LONGEST_REQUEST = 20  # seconds; ten of them waiting to be hashed, at the most
 
 
 def serve(app: Flask) -> None:
     """Serve until SIGTERM or SIGINT: then stop accepting, finish what is under way, and return."""
-    config = cast(Config, app.config["AUTHSVC"])
+    config = parts(app).config
     _check_port(config.host, config.port)
     for risk in config.warnings:
         logs.risk(risk.id, risk.text, risk.hint)
-    # Workers are copies of this process, so it must neither hash nor connect: they would get a thread pool without its
-    # threads, and share a connection. They share its memory: what was set up exists once, as long as nobody writes to
-    # it, and the collector no longer does.
+    # A fork copies neither threads nor connections: make none before. Workers share this process's memory as long as
+    # nobody writes to it, and the collector no longer does.
     multiprocessing.set_start_method("fork")
-    # They are born with signals blocked, so that none is lost before `_heed` waits for it.
+    # Workers begin with signals blocked, so that none is lost before `_heed` waits for it.
     mask = partial(signal.pthread_sigmask, mask={signal.SIGINT, signal.SIGTERM})
     os.register_at_fork(before=partial(mask, signal.SIG_BLOCK), after_in_parent=partial(mask, signal.SIG_UNBLOCK))
     gc.collect()
     gc.freeze()
+    _keep_freed_memory()
     os.umask(0o077)  # a database that is created here holds password hashes
-    logs.notice("server.starting", host=config.host, port=config.port, workers=config.workers, threads=config.threads)
+    logs.notice(
+        "server.starting",
+        version=__version__,
+        host=config.host,
+        port=config.port,
+        workers=config.workers,
+        threads=config.threads,
+    )
     Granian(
         "wsgi:app",  # a name only: the loader below has it already
         address=config.host,
@@ -67,6 +72,14 @@ def serve(app: Flask) -> None:
         log_dictconfig=_GRANIAN_LOGGERS,
     ).serve(target_loader=partial(_application, app, os.getpid()), wrap_loader=False)
     logs.notice("server.stopped")
+
+
+def _keep_freed_memory() -> None:
+    """Let a hash have the memory of the last one, which saves its page faults. Only glibc gives memory back so soon."""
+    with suppress(OSError, AttributeError):  # another C library may lack it
+        c_library = ctypes.CDLL(None)
+        c_library.mallopt(_M_MMAP_THRESHOLD, 32 * 1024 * 1024)
+        c_library.mallopt(_M_TRIM_THRESHOLD, 128 * 1024 * 1024)
 
 
 def _check_port(host: str, port: int) -> None:
@@ -88,9 +101,8 @@ def _application(app: Flask, parent: int) -> Flask:
 
 
 def _heed(parent: int) -> None:
-    # Ctrl-C reaches the whole process group: it is for the parent, which then ends what it has started. For SIGTERM a
-    # thread waits: Granian's main thread could be falling asleep just then, and would sleep on. What the parent does at
-    # SIGTERM was inherited, and must be gone before that thread asks what to do.
+    # Ctrl-C reaches the whole process group: it is for the parent, which then ends its workers. Granian's main thread
+    # can miss a signal, so a thread waits for SIGTERM; the inherited handler goes first.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_at_sigterm, daemon=True).start()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
@@ -114,12 +126,13 @@ def _end_with(parent: int) -> None:
 
 def _prepare(app: Flask, tried: threading.Event) -> None:
     """Bring the schema up to date and see that there is an administrator, however long the database is away."""
-    administration = cast(Administration, app.extensions["authsvc.administration"])
+    config, administration = parts(app).config, parts(app).administration
     while True:
         try:
-            if not _is_migrated(app):
-                migrate(app)
-            password = administration.bootstrap(app.config["AUTHSVC"].admin_password)
+            # Found out by reading: a worker that is started anew waits for no writer, and needs no right to write.
+            if parts(app).service.problem():
+                schema.upgrade(app)
+            password = administration.bootstrap(config.admin_password)
             break
         except Exception:  # noqa: BLE001 - whatever it is, it is told, and the worker stays to tell its health
             logs.failed("database.not_ready")
@@ -129,12 +142,3 @@ def _prepare(app: Flask, tried: threading.Event) -> None:
         print(f"First administrator: admin, password {password} (shown only once)", file=sys.stderr, flush=True)
     logs.notice("database.ready")
     tried.set()
-
-
-def _is_migrated(app: Flask) -> bool:
-    # Found out by reading: a worker that is started anew waits for no writer, and needs no right to write.
-    service = cast(Service, app.extensions["authsvc"])
-    try:
-        return service.schema_revision() == SCHEMA_REVISION
-    except Unavailable:
-        return False  # there may be no database yet

@@ -1,8 +1,11 @@
-"""When a session is over, and who opened it."""
+"""Sessions: who opened them, and when they are over."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from authsvc.repository import Session
+from authsvc.accounts import Account
+
+CLOCK_SKEW = 60.0
+"""Seconds by which the clocks of two replicas may differ."""
 
 _TOUCH_INTERVAL = 60.0
 """Seconds between two writes of "last seen", at the least."""
@@ -21,6 +24,29 @@ class Client:
     def of(cls, address: str, user_agent: str) -> "Client":
         """A client whose own description is cut to size and safe to show in an administrator's terminal."""
         return cls(address, "".join(c if c.isprintable() else "?" for c in user_agent[:_USER_AGENT_MAX]))
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A login that was not ended on purpose. Times are epoch seconds."""
+
+    id_hash: bytes = field(repr=False)
+    """The SHA-256 of its id; the id itself is only in the token."""
+    opened_at: float
+    last_seen_at: float
+    ends_at: float
+    address: str
+    user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSession:
+    """All that a session check finds, of one moment."""
+
+    session: Session
+    account: Account
+    appcfg: str
+    """The console's configuration: the same for all accounts, read along to save a round trip."""
 
 
 @dataclass(frozen=True, slots=True)

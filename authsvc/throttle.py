@@ -1,7 +1,7 @@
-"""The counters of wrong guesses: whose they are, how far they go. OWASP Authentication Cheat Sheet, login throttling.
+"""The counters of wrong guesses (OWASP Authentication Cheat Sheet, login throttling).
 
-A verdict that cannot be charged is not told: a wrong guess is charged to its counters and answered in one step, and
-while a counter that stops the caller stands at its limit, right and wrong are refused alike.
+Count a wrong guess before answering it: a verdict that cannot be charged is not told, and while an enforced counter is
+at its limit, right and wrong guesses are refused alike.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import ipaddress
 from dataclasses import dataclass, field
 
 from authsvc.identifiers import Key
+from authsvc.sessions import CLOCK_SKEW
 
 KNOWN_ADDRESS_DAYS = 30
 """For how long an address from which an account opened a session is not stopped by that account's counter."""
@@ -22,7 +23,7 @@ class Limit:
     window: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """One limit a kind of counter."""
 
@@ -34,14 +35,28 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Counter:
-    """One counter, by its key, in the order in which several are locked."""
+    """One counter, by its key, in the order in which several are locked.
+
+    `account` or `address` is empty where the counter is not about one.
+    """
 
     account: str
     address: str
     scope: str
     limit: Limit = field(compare=False)
-    stops: bool = field(compare=False, default=True)
-    """Whether it refuses at its limit. One that does not is charged only as far as it goes."""
+    enforced: bool = field(compare=False, default=True)
+    """Whether it refuses when full. If not, it counts up to its limit."""
+
+    def latest_end(self, now: float) -> float:
+        """When a window that began by `now` ends at the latest: a replica's clock may be ahead."""
+        return now + self.limit.window + CLOCK_SKEW
+
+    def is_full(self, count: int, ends_at: float, now: float) -> bool:
+        """Whether `count` failures until `ends_at` refuse the next try.
+
+        A window that ends later than any could is over: a clock was set back, or the limit was changed.
+        """
+        return self.enforced and count >= self.limit.count and now < ends_at <= self.latest_end(now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +76,7 @@ class Counters:
                 self.pair(),
                 Counter("", self.network, "address", limits.address),
                 # Strangers can fill it up; the owner, at home, still gets in.
-                Counter(self.account, "", "account", limits.account, stops=not self.known_address),
+                Counter(self.account, "", "account", limits.account, enforced=not self.known_address),
             ]
         )
 

@@ -13,9 +13,11 @@ from sqlalchemy import make_url
 
 from authsvc import create_app
 from authsvc.config import load
-from authsvc.database import db, migrate
-from authsvc.models import Base
+from authsvc.parts import parts
 from authsvc.passwords import Passwords
+from authsvc.store import db
+from authsvc.store.schema import upgrade
+from authsvc.store.tables import metadata
 
 SECRET_KEY = "the-tests-sign-with-this-key-and-no-other"
 PASSWORD = "correct-horse-battery"
@@ -88,10 +90,10 @@ class PostgresDatabases:
         self._clean: list[str] = []
         self._template = self.empty()
         fill(self._template)
-        tables = [*(table.name for table in Base.metadata.sorted_tables), "alembic_version"]
+        tables = [*(table.name for table in metadata.sorted_tables), "alembic_version"]
         saved = [f'CREATE TABLE saved."{table}" AS TABLE "{table}"' for table in tables]
         _execute(self._template, "; ".join(["CREATE SCHEMA saved", *saved]))
-        numbered = [table.name for table in Base.metadata.tables.values() if "id" in table.c]
+        numbered = [table.name for table in metadata.tables.values() if "id" in table.c]
         self._restore = "; ".join(
             [f'DELETE FROM "{table}"' for table in reversed(tables)]
             + [f'INSERT INTO "{table}" TABLE saved."{table}"' for table in tables]
@@ -151,8 +153,8 @@ def fill(url: str) -> None:
     app = create_app(
         load({"AUTHSVC_DATABASE_URL": url, "AUTHSVC_SECRET_KEY": SECRET_KEY}), cheap_passwords(), clock=lambda: NOW
     )
-    migrate(app)
-    administration = app.extensions["authsvc.administration"]
+    upgrade(app)
+    administration = parts(app).administration
     administration.bootstrap(PASSWORD)
     administration.add_account("user", password=PASSWORD, phone=PHONE, avatar=AVATAR)
     close(app)

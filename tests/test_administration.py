@@ -10,8 +10,9 @@ from werkzeug.security import generate_password_hash
 
 from authsvc import errors
 from authsvc.administration import Administration
-from authsvc.database import migrate
 from authsvc.identifiers import parse_key
+from authsvc.parts import parts
+from authsvc.store.schema import upgrade
 from tests.conftest import Clock, Log, MakeApp
 from tests.databases import PASSWORD, PHONE, Databases
 from tests.dialects import Auth, Console, in_process
@@ -23,15 +24,15 @@ TOO_MUCH = 2**63
 @pytest.fixture
 def administration(app: Flask) -> Administration:
     """The verbs."""
-    return app.extensions["authsvc.administration"]  # type: ignore[no-any-return]
+    return parts(app).administration
 
 
 @pytest.fixture
 def empty(make_app: MakeApp, databases: Databases) -> Administration:
     """The verbs, on a database without accounts."""
     app = make_app(AUTHSVC_DATABASE_URL=databases.empty())
-    migrate(app)
-    return app.extensions["authsvc.administration"]  # type: ignore[no-any-return]
+    upgrade(app)
+    return parts(app).administration
 
 
 # The first administrator
@@ -95,7 +96,7 @@ def test_an_account_can_be_imported_with_its_hash(method: str, administration: A
 )
 def test_names_and_phones_are_unique(given: dict[str, str], refusal: str, administration: Administration) -> None:
     """However they are written."""
-    with pytest.raises(errors.Taken) as taken:
+    with pytest.raises(errors.Conflict) as taken:
         administration.add_account(**given, password=PASSWORD)  # type: ignore[arg-type]
     assert taken.value.what == refusal
 
@@ -176,7 +177,7 @@ def test_a_refused_change_changes_nothing(
 
 def test_a_phone_in_use_cannot_be_given_again(administration: Administration) -> None:
     """A phone leads to one account."""
-    with pytest.raises(errors.Taken) as taken:
+    with pytest.raises(errors.Conflict) as taken:
         administration.change_account(parse_key("admin"), phone=PHONE)
     assert taken.value.what == "phone"
 
@@ -256,7 +257,7 @@ def test_a_role_has_a_name_to_show(name: str, administration: Administration) ->
 
 def test_role_codes_are_unique(administration: Administration) -> None:
     """A code leads to one role."""
-    with pytest.raises(errors.Taken) as taken:
+    with pytest.raises(errors.Conflict) as taken:
         administration.add_role("admin", "again")
     assert taken.value.what == "code"
 

@@ -23,9 +23,10 @@ from flask import Flask
 from flask_migrate import downgrade
 from sqlalchemy import exc, make_url
 
-from authsvc.database import MIGRATIONS, db
-from authsvc.models import SCHEMA_REVISION
 from authsvc.passwords import Passwords
+from authsvc.store import db
+from authsvc.store.schema import MIGRATIONS
+from authsvc.store.tables import REVISION
 from authsvc.tokens import Tokens
 from tests.conftest import Clock, MakeApp, StartServer, servers
 from tests.databases import PASSWORD, SECRET_KEY, Databases, PostgresDatabases
@@ -336,7 +337,7 @@ def test_200_parallel_logins_all_finish(service: Server, ask_database: Query) ->
 
 def test_200_parallel_logins_share_16_connections(make_app: MakeApp) -> None:
     """Where hashes cost nothing the connections are what is waited for, and every login gets one."""
-    cheap = Passwords(argon2.PasswordHasher.from_parameters(argon2.profiles.CHEAPEST), places=200)
+    cheap = Passwords(argon2.PasswordHasher.from_parameters(argon2.profiles.CHEAPEST), max_waiting=200)
     console = Console(in_process(make_app(cheap)))
     with ThreadPoolExecutor(200) as callers:
         answers = list(callers.map(lambda _: console.login("user", PASSWORD), range(200)))
@@ -500,7 +501,7 @@ def test_another_schema_is_not_ready(found: str, auth: Auth, query: Query) -> No
     """Older or newer than the code, /readyz says which it is and which it should be."""
     query("UPDATE alembic_version SET version_num = :found", found=found)
     answer = auth._send("GET", "/readyz", {}, b"")
-    reason = f"The database's schema is {found}, this code needs {SCHEMA_REVISION}."
+    reason = f"The database's schema is {found}, this code needs {REVISION}."
     assert (answer.status, answer.json) == (503, {"status": "not ready", "reason": reason})
 
 
@@ -508,10 +509,10 @@ def test_a_start_leaves_a_newer_schema_alone(database_url: str, query: Query, st
     """Code that was set back says so and changes nothing; it is ready as soon as the schema is."""
     query("UPDATE alembic_version SET version_num = '9999'")
     server = start_server(database_url)
-    assert readiness(server)[1]["reason"] == f"The database's schema is 9999, this code needs {SCHEMA_REVISION}."
+    assert readiness(server)[1]["reason"] == f"The database's schema is 9999, this code needs {REVISION}."
     assert '"database.not_ready"' in server.log
     assert query("SELECT version_num FROM alembic_version") == [("9999",)]
-    query("UPDATE alembic_version SET version_num = :version", version=SCHEMA_REVISION)
+    query("UPDATE alembic_version SET version_num = :version", version=REVISION)
     wait_for(partial(is_ready, server))
 
 

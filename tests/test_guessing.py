@@ -14,8 +14,9 @@ import pytest
 from flask import Flask
 from sqlalchemy import event
 
-from authsvc.database import db
+from authsvc.parts import parts
 from authsvc.passwords import Passwords
+from authsvc.store import db
 from authsvc.throttle import KNOWN_ADDRESS_DAYS
 from tests.conftest import Authenticator, Clock, Commands, Log, MakeApp
 from tests.databases import PASSWORD, PHONE
@@ -254,7 +255,7 @@ def test_the_time_of_a_wrong_guess_tells_nothing(make_app: MakeApp) -> None:
     19 rounds in which one and the same is the fastest are enough. What they ask of a database is compared above.
     """
     app = make_app(Passwords(), **dict.fromkeys((PAIR, ADDRESS, ACCOUNT), "1000000/3600"))
-    administration = app.extensions["authsvc.administration"]
+    administration = parts(app).administration
     for name in ("somebody", "disabled"):  # their hashes cost what hashes cost
         administration.add_account(name, password=PASSWORD)
     door, shuffled, rounds, names = door_of(app), random.Random(0), 30, ["somebody", "nobody", "disabled"]
@@ -530,7 +531,7 @@ def test_session_checks_are_answered_while_logins_wait(make_app: MakeApp, hasher
 @pytest.mark.parametrize("password", [PASSWORD, GUESS])
 def test_who_finds_no_place_is_told_to_come_back(make_app: MakeApp, query: Query, log: Log, password: str) -> None:
     """Right or wrong, known or not: HTTP 503 with Retry-After, nothing charged, and the log says why."""
-    door = door_of(make_app(Passwords(places=0)))
+    door = door_of(make_app(Passwords(max_waiting=0)))
     for key in ("user", "nobody"):
         assert [door(password, key) for _ in range(2)] == [BUSY] * 2
     assert query("SELECT * FROM counter") == []

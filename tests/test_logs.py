@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from authsvc import logs
+from authsvc.events import Event
 from tests.conftest import Clock, Commands, Log, MakeApp, World
 from tests.databases import PASSWORD, SECRET_KEY, Databases
 from tests.dialects import Auth, Console, in_process
@@ -20,7 +21,7 @@ Query = Callable[..., list[Any]]
 def test_a_line_is_one_json_object(log: Log) -> None:
     """With time (UTC), level, event and what belongs to it; absent fields are left out."""
     before = datetime.now(UTC).replace(microsecond=0)
-    logs.login_refused("unknown_account", None)
+    logs.audit(Event.LOGIN_REFUSED, cause="unknown_account")
     (line,) = log.lines()
     assert list(line) == ["time", "level", "event", "cause"]
     assert line | {"time": ""} == {"time": "", "level": "WARNING", "event": "login.refused", "cause": "unknown_account"}

@@ -11,8 +11,10 @@ from flask import Flask
 from flask_migrate import downgrade
 from sqlalchemy import inspect
 
-from authsvc.database import MIGRATIONS, db, migrate
-from authsvc.models import SCHEMA_REVISION, Base
+from authsvc.parts import parts
+from authsvc.store import db
+from authsvc.store.schema import MIGRATIONS, upgrade
+from authsvc.store.tables import REVISION, metadata
 from tests.conftest import MakeApp
 from tests.databases import Databases
 
@@ -33,7 +35,7 @@ def tables(app: Flask) -> set[str]:
 
 def test_the_code_is_written_for_the_newest_schema() -> None:
     """There is one newest migration, and it is the one that /readyz asks for."""
-    assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [SCHEMA_REVISION]
+    assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [REVISION]
 
 
 def test_upgrading_makes_what_the_models_say(app: Flask) -> None:
@@ -42,19 +44,19 @@ def test_upgrading_makes_what_the_models_say(app: Flask) -> None:
         # SQLite has no identities, which are compared with the defaults.
         options = {"compare_type": True, "compare_server_default": connection.dialect.name != "sqlite"}
         context = MigrationContext.configure(connection, opts=options)
-        assert compare_metadata(context, Base.metadata) == []
+        assert compare_metadata(context, metadata) == []
 
 
 def test_upgrading_an_empty_database_makes_everything(empty_app: Flask) -> None:
     """One call is enough."""
-    migrate(empty_app)
-    assert tables(empty_app) == {"alembic_version", *Base.metadata.tables}
+    upgrade(empty_app)
+    assert tables(empty_app) == {"alembic_version", *metadata.tables}
 
 
 def test_upgrading_again_does_nothing(app: Flask, query: Query) -> None:
     """Each start upgrades; what is there stays as it is."""
     before = query("SELECT * FROM account"), query("SELECT * FROM role_permission")
-    migrate(app)
+    upgrade(app)
     assert (query("SELECT * FROM account"), query("SELECT * FROM role_permission")) == before
 
 
@@ -69,14 +71,14 @@ def test_a_downgraded_database_can_be_upgraded(app: Flask) -> None:
     """There and back again ends with the newest schema and the two roles."""
     with app.app_context():
         downgrade(directory=str(MIGRATIONS), revision="base")
-    migrate(app)
-    assert tables(app) == {"alembic_version", *Base.metadata.tables}
+    upgrade(app)
+    assert tables(app) == {"alembic_version", *metadata.tables}
 
 
 def test_every_installation_starts_with_two_roles(empty_app: Flask) -> None:
     """Role 1 is `admin` with the console's permissions, role 2 is `user` with none."""
-    migrate(empty_app)
-    roles = empty_app.extensions["authsvc.administration"].roles()
+    upgrade(empty_app)
+    roles = parts(empty_app).administration.roles()
     assert [(role.id, role.code, role.name, role.permissions) for role in roles] == [
         (1, "admin", "开发者", ("bas", "dev", "in-system")),
         (2, "user", "普通账号", ()),

@@ -28,7 +28,8 @@ from werkzeug.datastructures import Headers
 
 from authsvc import create_app
 from authsvc.config import load
-from authsvc.web.envelope import BODY_MAX
+from authsvc.parts import parts
+from authsvc.web.middleware import BODY_MAX
 from tests.conftest import servers
 from tests.databases import PASSWORD, SECRET_KEY, Databases, close
 from tests.dialects import FORM, Answer, Auth, Console
@@ -283,7 +284,7 @@ def shared_url(postgresql: Databases) -> str:
     """The replicas' database, whose role `admin` grants `reports`."""
     url = postgresql.copy()
     app = create_app(load({"AUTHSVC_DATABASE_URL": url, "AUTHSVC_SECRET_KEY": SECRET_KEY}))
-    app.extensions["authsvc.administration"].grant("admin", ["reports"])
+    parts(app).administration.grant("admin", ["reports"])
     close(app)
     return url
 

@@ -5,7 +5,7 @@ import pytest
 from werkzeug.security import generate_password_hash
 
 from authsvc.errors import BadParameter
-from authsvc.passwords import DamagedHash, Passwords, check
+from authsvc.passwords import DamagedHash, Passwords, check_new
 from tests.databases import cheap_passwords
 
 PASSWORD = "correct-horse-battery"
@@ -41,7 +41,7 @@ def test_new_hashes_are_argon2id_as_owasp_has_it() -> None:
     """A new hash is argon2id with 19 MiB, two passes and one lane, and is up to date."""
     stored = Passwords().hash(PASSWORD)
     assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
-    assert not Passwords().is_outdated(stored)
+    assert Passwords().renewed(stored, PASSWORD) == stored
 
 
 def test_hashes_of_one_password_differ() -> None:
@@ -58,8 +58,10 @@ def test_hashes_match_their_password_alone(stored: str) -> None:
 
 @pytest.mark.parametrize("stored", [*OLDER_ARGON2, *WERKZEUG])
 def test_hashes_of_another_kind_are_outdated(stored: str) -> None:
-    """Other schemes, variants and parameters are to be replaced."""
-    assert passwords.is_outdated(stored)
+    """Other schemes, variants and parameters are replaced."""
+    renewed = passwords.renewed(stored, PASSWORD)
+    assert renewed.startswith("$argon2id$v=19$m=8,t=1,p=1$")
+    assert passwords.matches(renewed, PASSWORD)
 
 
 @pytest.mark.parametrize("stored", DAMAGED.values(), ids=DAMAGED)
@@ -104,7 +106,7 @@ def test_passwords_are_exactly_as_typed(typed: str) -> None:
 )
 def test_ordinary_passwords_are_accepted(password: str) -> None:
     """8 to 256 characters of any kind will do: no rules of composition."""
-    assert check(password) == password
+    assert check_new(password) == password
 
 
 @pytest.mark.parametrize(
@@ -126,5 +128,5 @@ def test_ordinary_passwords_are_accepted(password: str) -> None:
 def test_bad_passwords_are_refused_with_the_reason(password: str, problem: str) -> None:
     """What a login could not take, and what everybody tries first, cannot become a password."""
     with pytest.raises(BadParameter) as refusal:
-        check(password)
+        check_new(password)
     assert (refusal.value.name, refusal.value.problem) == ("password", problem)

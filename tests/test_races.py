@@ -13,8 +13,9 @@ from sqlalchemy import text
 from authsvc import create_app
 from authsvc.administration import Administration, Enrolment
 from authsvc.config import load
-from authsvc.database import db
 from authsvc.identifiers import by_name
+from authsvc.parts import parts
+from authsvc.store import db
 from tests.conftest import StartServer, servers
 from tests.databases import PASSWORD, SECRET_KEY, Databases, cheap_passwords, close
 from tests.doors import BUSY, IN, THROTTLED, WRONG, WRONG_CODE, Door, at_once
@@ -32,7 +33,7 @@ class Replicas:
         self._door = Door(lambda _: next(servers).send)
         environ = {"AUTHSVC_DATABASE_URL": url, "AUTHSVC_SECRET_KEY": SECRET_KEY}
         self.app = create_app(load(environ), cheap_passwords())
-        self._administration: Administration = self.app.extensions["authsvc.administration"]
+        self._administration: Administration = parts(self.app).administration
 
     def login(self, name: str, password: str, **how: Any) -> str:
         """Try to log in; who is told to come back comes back, as the machine may have more to do than hashing."""

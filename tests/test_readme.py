@@ -13,7 +13,7 @@ from flask import Flask
 from sqlalchemy import event
 
 from authsvc import config, create_app
-from authsvc.database import db
+from authsvc.store import db
 from tests.conftest import StartServer
 from tests.databases import PASSWORD, SECRET_KEY, Databases, cheap_passwords, close
 from tests.dialects import FORM, Auth, in_process

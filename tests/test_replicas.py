@@ -15,6 +15,7 @@ from flask import Flask
 
 from authsvc.administration import Administration
 from authsvc.identifiers import Key
+from authsvc.parts import parts
 from tests.conftest import Clock, Log, MakeApp, servers
 from tests.databases import PASSWORD, Databases
 from tests.dialects import Answer, Auth, Console, in_process
@@ -47,7 +48,7 @@ def replicas(shared_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture
 def administration(make_app: MakeApp, shared_url: str) -> Administration:
     """The administrator, at a third place."""
-    administration = make_app(AUTHSVC_DATABASE_URL=shared_url).extensions["authsvc.administration"]
+    administration = parts(make_app(AUTHSVC_DATABASE_URL=shared_url)).administration
     assert isinstance(administration, Administration)
     return administration
 
@@ -155,7 +156,7 @@ def test_nothing_deadlocks(pair: list[Flask], log: Log) -> None:
 
     def act(number: int) -> int:
         app, name, address = pair[number % 2], names[number // 2 % 2], f"10.0.0.{rng.randrange(4)}"
-        key, administration = Key("name", name), app.extensions["authsvc.administration"]
+        key, administration = Key("name", name), parts(app).administration
         auth, console = Auth(in_process(app, address)), Console(in_process(app, address))
         acts: list[Callable[[], object]] = [
             lambda: auth.login(name, PASSWORD),

@@ -2,15 +2,14 @@
 
 import pytest
 
-from authsvc.repository import Session
-from authsvc.sessions import Client, SessionLimits
+from authsvc.sessions import Client, Session, SessionLimits
 
 OPENED = 1000.0
 
 
 def session(last_seen_at: float = OPENED) -> Session:
     """A session of 10,000 seconds."""
-    return Session(OPENED, last_seen_at, OPENED + 10_000, "127.0.0.1", "")
+    return Session(b"", OPENED, last_seen_at, OPENED + 10_000, "127.0.0.1", "")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from authsvc.identifiers import Key
 from authsvc.throttle import Counters, Limit, Limits, known_account, network, unknown_account
 
-LIMITS = Limits(Limit(1, 10), Limit(2, 20), Limit(3, 30), Limit(4, 40))
+LIMITS = Limits(account_address=Limit(1, 10), address=Limit(2, 20), account=Limit(3, 30), otp=Limit(4, 40))
 
 
 def counters(*, known_address: bool = False) -> Counters:
@@ -54,7 +54,7 @@ def test_counters_are_locked_in_one_order() -> None:
 @pytest.mark.parametrize("known_address", [False, True])
 def test_a_known_address_is_exempt_from_one_counter(known_address: bool) -> None:
     """Only the account's own counter makes an exception, and only for an address that the account is known at."""
-    lenient = [counter.scope for counter in counters(known_address=known_address).for_code() if not counter.stops]
+    lenient = [counter.scope for counter in counters(known_address=known_address).for_code() if not counter.enforced]
     assert lenient == (["account"] if known_address else [])
 
 

@@ -15,7 +15,7 @@ import segno
 from flask import Flask
 
 from authsvc.passwords import Passwords
-from authsvc.repository import Repository
+from authsvc.store.repository import Repository
 from tests.conftest import Authenticator, Clock, Commands, Log, MakeApp
 from tests.databases import PASSWORD, SECRET_KEY
 from tests.dialects import JSON, Auth, Console, in_process

@@ -1,61 +1,70 @@
-"""HTTP: the two dialects and what surrounds them. Outside this package nobody speaks HTTP."""
+"""The only place that speaks HTTP: the dialects, and what surrounds them."""
 
 import re
+from typing import TYPE_CHECKING
 
-from flask import Flask, Response, request
+import flask
+from flask import Flask, Response
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from authsvc import logs
-from authsvc.config import Config
 from authsvc.errors import Refusal, Unavailable
-from authsvc.web import acc_admin, api_auth, description, envelope, health
-from authsvc.web.incoming import TOKEN_NAME
-from authsvc.web.shortcut import Shortcut
+from authsvc.parts import Parts
+from authsvc.web import acc_admin, api_auth, description, health, middleware
+from authsvc.web.fast_path import FastPath
+from authsvc.web.request import TOKEN_NAME
+from authsvc.web.responses import Answer, Dialect
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+DIALECTS: tuple[Dialect, ...] = (api_auth, acc_admin)
+"""The first also answers for the paths that are nobody's."""
 
 
-def init_app(app: Flask, config: Config, bodies: int) -> None:
-    """Register everything there is to call; `bodies` is how many may be read at a time."""
-    app.wsgi_app = Shortcut(app.wsgi_app, app.extensions["authsvc"], config)  # type: ignore[method-assign]
-    envelope.init_app(app, config, bodies)
-    for module in (api_auth, acc_admin, health, description):
-        app.register_blueprint(module.blueprint)
+def init_app(app: Flask, parts: Parts) -> None:
+    """Register everything there is to call."""
+    checks = {call: check for dialect in DIALECTS for call, check in dialect.CHECKS.items()}
+    app.wsgi_app = FastPath(app.wsgi_app, parts, checks, refuse)  # type: ignore[method-assign]
+    middleware.init_app(app, parts.config)
+    for blueprint in (*(dialect.blueprint for dialect in DIALECTS), health.blueprint, description.blueprint):
+        app.register_blueprint(blueprint)
     # Routing errors reach only handlers of the application, whatever the path: one handler for everything.
-    app.register_error_handler(Exception, _refuse)
-    if config.cors_origins:
+    app.register_error_handler(Exception, _refused)
+    if parts.config.cors_origins:
         CORS(
             app,
             # As patterns: Flask-CORS sends `Vary: Origin` for a single origin only then.
-            origins=[re.compile(re.escape(origin) + r"\Z") for origin in config.cors_origins],
+            origins=[re.compile(re.escape(origin) + r"\Z") for origin in parts.config.cors_origins],
             methods=["GET", "POST"],
             allow_headers=[TOKEN_NAME, "content-type", "x-requested-with", "authorization"],
             expose_headers=[TOKEN_NAME],
             supports_credentials=True,
             always_send=False,
         )
-    if not config.trusted_proxies:
-        app.before_request(_UnheardProxy())
 
 
-class _UnheardProxy:
-    """Warns once where somebody forwards requests and no proxy is trusted: all clients would share one address."""
-
-    def __init__(self) -> None:
-        self._told = False
-
-    def __call__(self) -> None:
-        if not self._told and "X-Forwarded-For" in request.headers:
-            self._told = True
-            logs.risk("authsvc.W004", "X-Forwarded-For came and no proxy is trusted", "set AUTHSVC_TRUSTED_PROXIES")
+def _refused(error: Exception) -> Response:
+    # Not by its bare name: in this package that is our own module.
+    return refuse(error, flask.request.environ).response()
 
 
-def _refuse(error: Exception) -> Response:
+def refuse(error: Exception, environ: "WSGIEnvironment") -> Answer:
+    """The answer to whatever was raised, in the words of the path's dialect. Call it while `error` is handled."""
     if isinstance(error, Unavailable) or not isinstance(error, Refusal | HTTPException):
         logs.failed("request.failed")
-    in_acc_admin = f"{request.path}/".startswith(f"{acc_admin.blueprint.url_prefix}/")
-    response = acc_admin.refuse(error) if in_acc_admin else api_auth.refuse(error)
+    environ[middleware.CAUSE] = getattr(error, "cause", type(error).__name__)
+    path = environ["PATH_INFO"]
+    answer = _dialect_of(path).refuse(error, path)
+    headers = dict(answer.headers)
     if isinstance(error, Refusal) and error.retry_after is not None:
-        response.headers["Retry-After"] = str(error.retry_after)
+        headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, MethodNotAllowed):
-        response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
-    return response
+        headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+    return answer._replace(headers=headers)
+
+
+def _dialect_of(path: str) -> Dialect:
+    prefixed = (dialect for dialect in DIALECTS if f"{path}/".startswith(f"{dialect.blueprint.url_prefix}/"))
+    return next(prefixed, DIALECTS[0])

@@ -1,6 +1,5 @@
 """The `/AccAdmin` dialect, as the sa-plus console speaks it: HTTP 200, and the verdict is `code` in the body."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -8,36 +7,47 @@ from flask import Blueprint, Response
 from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge, UnsupportedMediaType
 
 from authsvc import errors
+from authsvc.config import Config
 from authsvc.identifiers import parse_key
-from authsvc.repository import Account
-from authsvc.web.envelope import answer, row_for
-from authsvc.web.incoming import TOKEN_NAME, Parameters, client, config, refuse_other_sites, service, token, whoami
+from authsvc.parts import parts
+from authsvc.sessions import LiveSession
+from authsvc.web.request import (
+    TOKEN_NAME,
+    CrossSite,
+    Parameters,
+    UnreadableBody,
+    client,
+    refuse_other_sites,
+    token,
+    whoami,
+)
+from authsvc.web.responses import Answer, Check, nearest
 
 blueprint = Blueprint("acc_admin", __name__, url_prefix="/AccAdmin")
 
-REFUSALS: dict[type[BaseException], tuple[int, str]] = {
+REFUSALS: dict[type[Exception], tuple[int, str]] = {
     errors.AbsentParameter: (500, "请提供key与password参数"),
     errors.BadParameter: (500, "参数错误"),
-    errors.UnreadableBody: (500, "参数错误"),
+    UnreadableBody: (500, "参数错误"),
     errors.WrongCredentials: (500, "账号或密码错误"),
     errors.CodeRequired: (500, "请提供二步验证码"),
     errors.WrongCode: (500, "二步验证码错误"),
     errors.Throttled: (500, "登录失败次数过多，请 {.retry_after} 秒后再试"),
     errors.AccountDisabled: (500, "此账号已被禁用，如有疑问，请联系管理员"),
-    errors.CrossSite: (403, "跨站请求被拒绝"),
+    CrossSite: (403, "跨站请求被拒绝"),
     errors.TokenRefused: (401, "未登录，请登录后再次访问"),
     NotFound: (404, "接口不存在"),
     MethodNotAllowed: (500, "不支持的请求方式"),
     RequestEntityTooLarge: (500, "参数错误"),
     UnsupportedMediaType: (500, "参数错误"),
-    BaseException: (500, "系统繁忙，请稍后再试"),
+    Exception: (500, "系统繁忙，请稍后再试"),
 }
 """Each refusal's code and message; `{}` stands for the refusal."""
 
 
-def refuse(error: BaseException) -> Response:
+def refuse(error: Exception, _path: str) -> Answer:
     """The answer to a refusal. The console breaks on any HTTP status but 200; nginx needs one to try elsewhere."""
-    code, message = row_for(error, REFUSALS)
+    code, message = nearest(error, REFUSALS)
     status = 503 if isinstance(error, errors.Unavailable | errors.Busy) else 200
     return _answer(code, message.format(error), None, status)
 
@@ -49,9 +59,9 @@ def do_login() -> Response:
     parameters = Parameters()
     key, password = parameters.required("key"), parameters.required("password")
     code = parameters.optional("otp_code")
-    account, new_token = service().login(parse_key(key), password, code, client=client(), token=token())
+    live, new_token = parts().service.login(parse_key(key), password, code, client=client(), token=token())
     token_info = {"tokenName": TOKEN_NAME, "tokenValue": new_token}
-    return _answer(200, "ok", {**_described(account, config().timezone), "tokenInfo": token_info})
+    return _answer(200, "ok", {**_described(live, parts().config.timezone), "tokenInfo": token_info}).response()
 
 
 @blueprint.route("/doExit", methods=["GET", "POST"])
@@ -59,33 +69,36 @@ def do_exit() -> Response:
     """End the session, if there is one."""
     refuse_other_sites()
     try:
-        service().logout(token())
+        parts().service.logout(token())
     except errors.TokenRefused:
         pass
-    return _answer(200, "ok", None)
+    return _answer(200, "ok", None).response()
 
 
 @blueprint.route("/getLoginInfo", methods=["GET", "POST"])
 def get_login_info() -> Response:
     """Tell whose session this is, and what the console needs to draw itself."""
-    body, _ = logged_in(whoami(), config().timezone)
-    return answer(body)
+    return logged_in(whoami(), parts().config).response()
 
 
-def logged_in(account: Account, timezone: ZoneInfo) -> tuple[Mapping[str, object], Mapping[str, str]]:
-    """What `getLoginInfo` answers for a live session: body and headers."""
-    return _body(200, "ok", _described(account, timezone)), {}
+def logged_in(live: LiveSession, config: Config) -> Answer:
+    """What `getLoginInfo` answers to a live session."""
+    return _answer(200, "ok", _described(live, config.timezone))
 
 
-def _answer(code: int, message: str, data: object, status: int = 200) -> Response:
-    return answer(_body(code, message, data), status)
+CHECKS: dict[tuple[str, str], Check] = {
+    ("GET", "/AccAdmin/getLoginInfo"): logged_in,
+    ("POST", "/AccAdmin/getLoginInfo"): logged_in,
+}
+"""What the fast path may answer."""
 
 
-def _body(code: int, message: str, data: object) -> Mapping[str, object]:
-    return {"code": code, "msg": message, "data": data}
+def _answer(code: int, message: str, data: object, status: int = 200) -> Answer:
+    return Answer(status, {"code": code, "msg": message, "data": data})
 
 
-def _described(account: Account, timezone: ZoneInfo) -> dict[str, object]:
+def _described(live: LiveSession, timezone: ZoneInfo) -> dict[str, object]:
+    account = live.account
     return {
         "admin": {
             "id": account.id,
@@ -102,7 +115,7 @@ def _described(account: Account, timezone: ZoneInfo) -> dict[str, object]:
             "loginCount": account.login_count,
             "roleName": account.role_name,
         },
-        "appCfg": account.appcfg,
+        "appCfg": live.appcfg,
         "perList": account.permissions,
     }
 

@@ -1,33 +1,43 @@
 """The `/api/auth` dialect, as the OpenBMCLAPI dashboard speaks it: the HTTP status is the verdict."""
 
-from collections.abc import Mapping
-from http import HTTPStatus
 from urllib.parse import quote
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, after_this_request, request
 from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.http import HTTP_STATUS_CODES
 
 from authsvc import errors
+from authsvc.accounts import Account
+from authsvc.config import Config
 from authsvc.identifiers import by_name
-from authsvc.repository import Account
-from authsvc.web.envelope import answer, row_for
-from authsvc.web.incoming import TOKEN_NAME, Parameters, client, refuse_other_sites, service, token, whoami
+from authsvc.parts import parts
+from authsvc.sessions import LiveSession
+from authsvc.web.request import (
+    TOKEN_NAME,
+    CrossSite,
+    Parameters,
+    UnreadableBody,
+    client,
+    refuse_other_sites,
+    token,
+    whoami,
+)
+from authsvc.web.responses import Answer, Check, nearest
 
 blueprint = Blueprint("api_auth", __name__, url_prefix="/api/auth")
 
-REFUSALS: dict[type[BaseException], tuple[int, str]] = {
+REFUSALS: dict[type[Exception], tuple[int, str]] = {
     errors.BadParameter: (400, "Parameter {}."),
-    errors.UnreadableBody: (400, "Body is not a JSON object."),
+    UnreadableBody: (400, "Body is not a JSON object."),
     errors.WrongCredentials: (403, "Wrong username or password."),
     errors.CodeRequired: (403, "One-time code is required."),
     errors.WrongCode: (403, "Wrong one-time code."),
     errors.AccountDisabled: (403, "Account is disabled."),
-    errors.CrossSite: (403, "Request comes from another site."),
+    CrossSite: (403, "Request comes from another site."),
     errors.PermissionMissing: (403, "Permission is missing."),
     errors.TokenMissing: (403, "Token is missing."),
     errors.TokenInvalid: (403, "Token is invalid."),
-    errors.TokenExpired: (403, "Token is expires."),
+    errors.TokenExpired: (403, "Token is expires."),  # the document's spelling
     errors.TokenRevoked: (403, "Token is revoked."),
     errors.Throttled: (429, "Too many failed logins. Try again in {.retry_after} seconds."),
     errors.Busy: (503, "Service is busy."),
@@ -37,16 +47,19 @@ REFUSALS: dict[type[BaseException], tuple[int, str]] = {
     MethodNotAllowed: (405, "Method is not allowed."),
     RequestEntityTooLarge: (413, "Body is longer than 16 KiB."),
     UnsupportedMediaType: (415, "Body is neither a form nor JSON."),
-    BaseException: (500, "Something went wrong."),
+    Exception: (500, "Something went wrong."),
 }
 """Each refusal's status and reason; `{}` stands for what the refusal says of itself."""
 
 
-def refuse(error: BaseException, status: int | None = None) -> Response:
-    """The answer to a refusal; `status` where an endpoint departs from the table."""
-    listed, reason = row_for(error, REFUSALS)
-    code = status or listed
-    return answer({"code": code, "msg": HTTP_STATUS_CODES[code], "data": {"reason": reason.format(error)}}, code)
+def refuse(error: Exception, path: str) -> Answer:
+    """The answer to a refusal: what the table says, but to `verify` a bad token is 401 (RFC 9110, section 15.5.2)."""
+    status, reason = nearest(error, REFUSALS)
+    headers = {}
+    if path == _VERIFY and isinstance(error, errors.TokenRefused):
+        status, headers = 401, {"WWW-Authenticate": "Bearer"}
+    body = {"code": status, "msg": HTTP_STATUS_CODES[status], "data": {"reason": reason.format(error)}}
+    return Answer(status, body, headers)
 
 
 @blueprint.route("/login", methods=["GET", "POST"])
@@ -55,11 +68,11 @@ def login() -> Response:
     refuse_other_sites()
     parameters, presented = Parameters(), token()
     if presented and "username" not in parameters and "password" not in parameters:
-        return answer(_described(service().whoami(presented)))
+        return _described(parts().service.whoami(presented).account).response()
     username, password = parameters.required("username"), parameters.required("password")
     code = parameters.optional("otp_code")
-    account, new_token = service().login(by_name(username), password, code, client=client(), token=presented)
-    response = answer(_described(account))
+    live, new_token = parts().service.login(by_name(username), password, code, client=client(), token=presented)
+    response = _described(live.account).response()
     response.headers[TOKEN_NAME] = new_token
     response.set_cookie(TOKEN_NAME, new_token, httponly=True, samesite="Lax", secure=request.is_secure)
     return response
@@ -70,12 +83,16 @@ def logout() -> Response:
     """End the session; without a token there is nothing to end."""
     refuse_other_sites()
     try:
-        service().logout(token())
-        response = answer({"code": 200})
+        parts().service.logout(token())
     except errors.TokenMissing:
-        response = answer({"code": 200})
-    except errors.TokenRefused as refusal:
-        response = refuse(refusal)
+        pass
+    except errors.TokenRefused:
+        after_this_request(_clear_cookie)
+        raise
+    return _clear_cookie(_DONE.response())
+
+
+def _clear_cookie(response: Response) -> Response:
     response.delete_cookie(TOKEN_NAME, httponly=True, samesite="Lax", secure=request.is_secure)
     return response
 
@@ -83,52 +100,53 @@ def logout() -> Response:
 @blueprint.route("/verify", methods=["GET", "HEAD"])
 def verify() -> Response:
     """Tell an internal service, or nginx's auth_request, whose session this is and whether it may."""
-    try:
-        account = whoami()
-    except errors.TokenRefused as refusal:
-        response = refuse(refusal, HTTPStatus.UNAUTHORIZED)
-        response.headers["WWW-Authenticate"] = "Bearer"
-        return response
+    live = whoami()
     parameters = Parameters()
-    if "permission" in parameters and parameters.required("permission") not in account.permissions:
-        raise errors.PermissionMissing(account_id=account.id)
-    body, headers = verified(account)
-    return answer(body, headers=headers)
+    if "permission" in parameters and parameters.required("permission") not in live.account.permissions:
+        raise errors.PermissionMissing(account_id=live.account.id)
+    return verified(live, parts().config).response()
 
 
-def verified(account: Account) -> tuple[Mapping[str, object], Mapping[str, str]]:
-    """What `verify` answers for a live session: body and headers."""
-    return _described(account), {
+def verified(live: LiveSession, _config: Config) -> Answer:
+    """What `verify` answers to a live session."""
+    account = live.account
+    headers = {
         "Remote-Id": str(account.id),
         "Remote-User": _header_text(account.name),
         "Remote-Role": _header_text(account.role_code),
     }
+    return _described(account)._replace(headers=headers)
+
+
+_VERIFY = "/api/auth/verify"
+CHECKS: dict[tuple[str, str], Check] = {("GET", _VERIFY): verified}
+"""What the fast path may answer."""
 
 
 @blueprint.route("/password", methods=["POST"])
 def password() -> Response:
     """Change the own password; every other session of the account ends."""
     refuse_other_sites()
-    presented = token()
-    service().whoami(presented)  # without a live session nothing else matters
+    live = whoami()  # without a live session nothing else matters
     parameters = Parameters()
     present, new = parameters.required("password"), parameters.required("new_password")
-    service().change_password(presented, present, new, client())
-    return answer({"code": 200})
+    parts().own_account.change_password(live, present, new, client())
+    return _DONE.response()
 
 
-def _described(account: Account) -> dict[str, object]:
-    return {
-        "code": 200,
-        "data": {
-            "id": account.id,
-            "username": account.name,
-            "disabled": account.disabled,
-            "role": account.role_code,
-            "permission": account.permission,
-            "otp": account.otp,
-        },
+_DONE = Answer(200, {"code": 200})
+
+
+def _described(account: Account) -> Answer:
+    data = {
+        "id": account.id,
+        "username": account.name,
+        "disabled": account.disabled,
+        "role": account.role_code,
+        "permission": account.permission,
+        "otp": account.otp,
     }
+    return Answer(200, {"code": 200, "data": data})
 
 
 def _header_text(value: str) -> str:

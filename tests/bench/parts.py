@@ -19,7 +19,7 @@ from sqlalchemy import event
 
 from authsvc import create_app, logs
 from authsvc.config import load
-from authsvc.database import db
+from authsvc.store import db
 from tests.bench.house import DATABASES, Contestant, House, Sample
 from tests.bench.load import flood as load_in_background
 from tests.bench.load import request

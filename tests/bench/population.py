@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import bindparam, create_engine, insert, text, update
 
-from authsvc import models
 from authsvc.config import load
+from authsvc.store import tables
 from authsvc.tokens import Tokens
 from tests.bench.hashing import HASHER
 from tests.databases import PASSWORD, SECRET_KEY, fill
@@ -20,7 +20,7 @@ _LIFETIME = 43200.0
 _BATCH = 10_000
 _FIRST_ID = 1000  # behind those of `fill`
 _ADMIN_ROLE = 1  # it grants something
-_tables = models.Base.metadata.tables
+_tables = tables.metadata.tables
 _accounts, _sessions = _tables["account"], _tables["session"]
 
 

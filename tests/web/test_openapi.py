@@ -13,6 +13,7 @@ import schemathesis
 from flask import Flask
 
 from authsvc import errors
+from authsvc.parts import parts
 from authsvc.web import acc_admin, api_auth
 from tests.conftest import MakeApp, World
 from tests.databases import PASSWORD
@@ -91,15 +92,14 @@ def test_its_examples_are_examples() -> None:
 @pytest.mark.parametrize(
     ("dialect", "kind"), [(module, kind) for module in (api_auth, acc_admin) for kind in module.REFUSALS]
 )
-def test_it_has_every_refusal(dialect: Any, kind: type[BaseException]) -> None:
+def test_it_has_every_refusal(dialect: Any, kind: type[Exception]) -> None:
     """Each row of the dialects' tables, word for word."""
     arguments: dict[type, tuple[Any, ...]] = {
         errors.BadParameter: ("username", "is longer than 256 characters"),
         errors.AbsentParameter: ("username", "is missing"),
         errors.Throttled: (300,),
     }
-    with Flask(__name__).test_request_context():
-        body = dialect.refuse(kind(*arguments.get(kind, ()))).json
+    body = dialect.refuse(kind(*arguments.get(kind, ())), "/").body
     assert any(_validates(body, schema) for schema in SCHEMAS)
     assert f'"{body["msg"]}"' in json.dumps(DOCUMENT, ensure_ascii=False)
 
@@ -217,9 +217,9 @@ def test_trouble_is_as_it_says(make_app: MakeApp, tmp_path: Path, monkeypatch: p
     """Database away, too many logins waiting, a defect."""
     away = described(in_process(make_app(AUTHSVC_DATABASE_URL=f"sqlite:///{tmp_path}/absent/authsvc.db")))
     busy = make_app()
-    monkeypatch.setattr(busy.extensions["authsvc"]._hasher, "matches", _raise(errors.Busy))
+    monkeypatch.setattr(parts(busy).service._passwords, "matches", _raise(errors.Busy))
     broken = make_app()
-    monkeypatch.setattr(broken.extensions["authsvc"], "logout", _raise(ZeroDivisionError))
+    monkeypatch.setattr(parts(broken).service, "logout", _raise(ZeroDivisionError))
     answers = [
         *(
             dialect.login("user", PASSWORD)

@@ -4,19 +4,18 @@ import ipaddress
 import json
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from flask import current_app, request
+from flask import request
 from werkzeug.exceptions import UnsupportedMediaType
 from werkzeug.http import parse_cookie
 
-from authsvc.config import Config
-from authsvc.errors import AbsentParameter, BadParameter, CrossSite, UnreadableBody
+from authsvc import logs
+from authsvc.errors import AbsentParameter, BadParameter, Refusal
 from authsvc.identifiers import is_text
-from authsvc.repository import Account
-from authsvc.service import Service
-from authsvc.sessions import Client
+from authsvc.parts import parts
+from authsvc.sessions import Client, LiveSession
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -26,28 +25,25 @@ TOKEN_NAME = "satoken"  # noqa: S105
 
 _ADDRESS_MAX = 45  # INET6_ADDRSTRLEN, without its NUL
 
-REFUSAL = "authsvc.refusal"
-"""Where in the WSGI environment the short way leaves the refusal that it met."""
-
 PARAMETER_MAX = 256
 """Characters in a parameter."""
 
 
-def service() -> Service:
-    """The one service of the application that handles this request."""
-    return cast(Service, current_app.extensions["authsvc"])
+class UnreadableBody(Refusal):
+    """A request body that is no JSON object although it says so."""
+
+    cause = "unreadable_body"
 
 
-def config() -> Config:
-    """The settings of the application that handles this request."""
-    return cast(Config, current_app.config["AUTHSVC"])
+class CrossSite(Refusal):
+    """A browser asks on behalf of another site, or ahead of its user (a prefetch)."""
+
+    cause = "cross_site"
 
 
-def whoami() -> Account:
-    """The account behind the request's session. Raises TokenRefused, Unavailable."""
-    if refusal := request.environ.get(REFUSAL):
-        raise refusal  # the short way has asked already
-    return service().whoami(token())
+def whoami() -> LiveSession:
+    """The live session of the request, with its account. Raises TokenRefused, Unavailable."""
+    return parts().service.whoami(token())
 
 
 def token() -> str | None:
@@ -75,20 +71,36 @@ def client_address(environ: "WSGIEnvironment") -> str:
     return _canonical(environ.get("REMOTE_ADDR") or "") or "unknown"
 
 
-def believe_proxies(environ: "WSGIEnvironment", trusted: int) -> None:
-    """Put the client that the last of `trusted` proxies saw in the place of the peer, and the scheme it used.
+class Proxies:
+    """Whom to believe where a request comes from."""
 
-    Each proxy appends to X-Forwarded-For, so the right hop is counted from the end; what is no address changes nothing.
-    The scheme is said once, by the nearest proxy.
-    """
-    if not trusted:
-        return
-    hops = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
-    if len(hops) >= trusted and (address := _canonical(hops[-trusted].strip())):
-        environ["REMOTE_ADDR"] = address
-    scheme = environ.get("HTTP_X_FORWARDED_PROTO", "").rpartition(",")[2].strip()
-    if scheme in {"http", "https"}:
-        environ["wsgi.url_scheme"] = scheme
+    def __init__(self, trusted: int) -> None:
+        """Believe the last `trusted` proxies before this service."""
+        self._trusted = trusted
+        self._warned = False
+
+    def believe(self, environ: "WSGIEnvironment") -> None:
+        """Put the client that the first trusted proxy saw in the place of the peer, and the scheme it used.
+
+        Each proxy appends to X-Forwarded-For, so the right hop is counted from the end; what is no address changes
+        nothing. The scheme is said once, by the nearest proxy.
+        """
+        if not self._trusted:
+            if "HTTP_X_FORWARDED_FOR" in environ:
+                self._warn()
+            return
+        hops = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
+        if len(hops) >= self._trusted and (address := _canonical(hops[-self._trusted].strip())):
+            environ["REMOTE_ADDR"] = address
+        scheme = environ.get("HTTP_X_FORWARDED_PROTO", "").rpartition(",")[2].strip()
+        if scheme in {"http", "https"}:
+            environ["wsgi.url_scheme"] = scheme
+
+    def _warn(self) -> None:
+        # Once: all clients share one address now, and would on every request.
+        if not self._warned:
+            self._warned = True
+            logs.risk("authsvc.W004", "X-Forwarded-For came and no proxy is trusted", "set AUTHSVC_TRUSTED_PROXIES")
 
 
 def _canonical(address: str) -> str | None:
@@ -120,7 +132,7 @@ def refuse_other_sites() -> None:
     if "prefetch" in request.headers.get("Sec-Purpose", "").lower():
         raise CrossSite
     other_site = request.headers.get("Sec-Fetch-Site", "").strip().lower() == "cross-site"
-    if other_site and request.headers.get("Origin", "").lower() not in config().cors_origins:
+    if other_site and request.headers.get("Origin", "").lower() not in parts().config.cors_origins:
         raise CrossSite
 
 

@@ -1,21 +1,20 @@
-"""What surrounds every view: JSON answers, headers, request ids, the limit on bodies, the access line."""
+"""What surrounds every view: headers, request ids, the limit on bodies, the access line."""
 
 import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from json import JSONEncoder
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, request
+from flask import Flask, request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.routing import Rule
 
 from authsvc import logs
 from authsvc.config import Config
 from authsvc.errors import Busy
-from authsvc.web.incoming import believe_proxies, carries_body, client_address
+from authsvc.web.request import Proxies, carries_body, client_address
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -27,9 +26,6 @@ CAUSE = "authsvc.cause"
 """Where in the WSGI environment a refused request keeps its cause, for the access line."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_T = TypeVar("_T")
-encode = JSONEncoder(ensure_ascii=False).encode
-"""Write JSON: keys in the order given, Chinese as Chinese."""
 
 
 class ExactRule(Rule):
@@ -41,24 +37,7 @@ class ExactRule(Rule):
             self.methods.discard("HEAD")
 
 
-class Answer(Response):
-    """Any answer: JSON unless it says otherwise."""
-
-    default_mimetype = "application/json"
-
-
-def answer(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer; keys stay in the order given."""
-    return Answer(encode(body), status, headers)
-
-
-def row_for(error: BaseException, table: Mapping[type[BaseException], _T]) -> _T:
-    """The row of a dialect's table for an error: its own class's, or the nearest above it. The log gets the cause."""
-    request.environ[CAUSE] = getattr(error, "cause", type(error).__name__)
-    return next(table[kind] for kind in type(error).__mro__ if kind in table)
-
-
-class Envelope:
+class Middleware:
     """WSGI middleware: whatever is answered gets its headers, and every request its id and its access line.
 
     Below Flask, and not in its hooks, because this is a third of the work of a session check there.
@@ -66,7 +45,7 @@ class Envelope:
 
     def __init__(self, app: "WSGIApplication", trusted_proxies: int) -> None:
         self._app = app
-        self._trusted_proxies = trusted_proxies
+        self._proxies = Proxies(trusted_proxies)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Answer one request."""
@@ -74,7 +53,7 @@ class Envelope:
         request_id = environ.get("HTTP_X_REQUEST_ID", "")
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = os.urandom(16).hex()
-        believe_proxies(environ, self._trusted_proxies)
+        self._proxies.believe(environ)
         logs.bind(request_id, client_address(environ))
         code = ""
 
@@ -104,29 +83,28 @@ class _Bodies:
     Only so many at a time: whoever sends a body slowly holds a thread, and session checks need some.
     """
 
-    def __init__(self, places: int) -> None:
-        self._places = threading.BoundedSemaphore(places)
+    def __init__(self, at_a_time: int) -> None:
+        self._free = threading.BoundedSemaphore(at_a_time)
 
     def __call__(self) -> None:
         if not carries_body(request.environ):
             return
-        if not self._places.acquire(blocking=False):
+        if not self._free.acquire(blocking=False):
             raise Busy
         try:
             # Without a length (chunked) only reading tells.
             too_long = len(request.get_data()) > BODY_MAX
         finally:
-            self._places.release()
+            self._free.release()
         if too_long:
             raise RequestEntityTooLarge
 
 
-def init_app(app: Flask, config: Config, bodies: int) -> None:
-    """Surround every view; read at most so many bodies at a time."""
+def init_app(app: Flask, config: Config) -> None:
+    """Surround every view."""
     app.url_rule_class = ExactRule  # type: ignore[assignment]
     app.url_map.merge_slashes = False
-    app.response_class = Answer
     # One more than allowed: without a length, werkzeug cuts a body at the limit and says nothing.
     app.config["MAX_CONTENT_LENGTH"] = BODY_MAX + 1
-    app.before_request(_Bodies(bodies))
-    app.wsgi_app = Envelope(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]
+    app.before_request(_Bodies(config.body_threads))
+    app.wsgi_app = Middleware(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from authsvc.batching import Batcher
+from authsvc.store.batching import Batcher
 from tests.servers import wait_for
 
 

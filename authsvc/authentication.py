@@ -1,0 +1,178 @@
+"""Is it them? Passwords and one-time codes matched and wrong ones charged, for logins and for one's own account alike.
+
+The order is the security. What costs a caller nothing is looked at first; what the caller may learn only with the
+right password is looked at after it; a verdict is told only after it is charged; and whatever was read before the
+password was matched is decided again in the transaction that acts on it.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from authsvc import errors, logs, otp
+from authsvc.accounts import Credentials
+from authsvc.events import Event
+from authsvc.identifiers import Key
+from authsvc.otp import DamagedSeed, Seeds
+from authsvc.passwords import DamagedHash, Passwords
+from authsvc.sessions import CLOCK_SKEW, Client
+from authsvc.store.database import Database
+from authsvc.store.repository import Repository
+from authsvc.throttle import KNOWN_ADDRESS_DAYS, Counter, Counters, Limits, known_account, network, unknown_account
+
+_PURGE_EVERY, _PURGE_BATCH = 16, 320
+"""After how many tries, right or wrong, how many rows of each kind are dropped: more than those add."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The right password, and what else was given with it."""
+
+    credentials: Credentials
+    counters: Counters
+    password: str = field(repr=False)
+    """Without the code that was appended to it."""
+    code: str | None = field(repr=False)
+
+
+class Authenticator:
+    """Matches what a caller knows against what is stored; `refused` is the event that a wrong guess is noted as."""
+
+    def __init__(
+        self, database: Database, passwords: Passwords, seeds: Seeds, limits: Limits, clock: Callable[[], float]
+    ) -> None:
+        self._database = database
+        self._passwords = passwords
+        self._seeds = seeds
+        self._limits = limits
+        self._clock = clock
+        self._tries = itertools.count()
+
+    def match(self, key: Key, password: str, code: str | None, client: Client, refused: Event) -> Match:
+        """Match a password; a wrong one is charged, noted and committed before it is told.
+
+        Where two-step verification is on and no `code` is given, `password` may be `password,code`.
+        Raises Throttled, WrongCredentials, Busy, Unavailable.
+        """
+        credentials, counters = self._look_up(key, client)
+        if credentials and credentials.otp_seed is not None and code is None:
+            password, code = otp.split_appended(password)
+        # No connection is held while a password is matched.
+        if not credentials:
+            self._passwords.match_nobody(password)
+            self._refuse_password(counters, None, refused, errors.UnknownAccount())
+        if not self._matches(credentials, password):
+            wrong = errors.WrongCredentials(account_id=credentials.account_id)
+            self._refuse_password(counters, credentials, refused, wrong)
+        return Match(credentials, counters, password, code)
+
+    def _refuse_password(
+        self, counters: Counters, credentials: Credentials | None, refused: Event, verdict: errors.WrongCredentials
+    ) -> NoReturn:
+        with self._database.write() as repository:
+            self._charge(repository, counters, counters.for_password(), self._clock(), credentials)
+            refuse(repository, refused, verdict)
+
+    def confirm(self, repository: Repository, match: Match, now: float, refused: Event) -> None:
+        """What follows the right password, in the transaction that acts on it: counters, then the one-time code.
+
+        Raises Throttled, CodeRequired, WrongCode.
+        """
+        credentials = match.credentials
+        # Again: while the password was matched, other guesses may have filled them.
+        self.refuse_if_full(repository, match.counters, now, credentials)
+        if credentials.otp_seed is None:
+            return
+        if match.code is None:
+            refuse(repository, refused, errors.CodeRequired(account_id=credentials.account_id))
+        if not self._claim(repository, credentials, match.code, now):
+            self._charge(repository, match.counters, match.counters.for_code(), now, credentials)
+            refuse(repository, refused, errors.WrongCode(account_id=credentials.account_id))
+
+    def refuse_if_full(
+        self, repository: Repository, counters: Counters, now: float, credentials: Credentials | None
+    ) -> None:
+        """Refuse, right or wrong, where a counter is full. Raises Throttled."""
+        until = repository.full_until(counters.for_code(), counters.account, counters.network, now)
+        if until is not None:
+            seconds = max(1, math.ceil(until - now))
+            raise errors.Throttled(seconds, account_id=credentials.account_id if credentials else None)
+
+    def purge(self, repository: Repository, now: float) -> None:
+        """Drop what only time ends, now and then. Call it last in a transaction."""
+        if next(self._tries) % _PURGE_EVERY == 0:
+            repository.purge(now - CLOCK_SKEW, now - KNOWN_ADDRESS_DAYS * 86400, _PURGE_BATCH)
+
+    def _look_up(self, key: Key, client: Client) -> tuple[Credentials | None, Counters]:
+        """Find what to match against, unless a counter is full. Raises Throttled, before anything is hashed."""
+        now = self._clock()
+        origin = network(client.address)
+
+        def look_up(repository: Repository) -> tuple[Credentials | None, Counters]:
+            credentials = repository.credentials(key, origin, now - KNOWN_ADDRESS_DAYS * 86400)
+            account = known_account(credentials.account_id) if credentials else unknown_account(key)
+            counters = Counters(self._limits, account, origin, bool(credentials and credentials.known_address))
+            self.refuse_if_full(repository, counters, now, credentials)
+            return credentials, counters
+
+        return self._database.read(look_up)
+
+    def _matches(self, credentials: Credentials, password: str) -> bool:
+        try:
+            return self._passwords.matches(credentials.password_hash, password)
+        except DamagedHash:
+            logs.damaged("password hash", credentials.account_id)
+            self._passwords.match_nobody(password)
+            return False
+
+    def _claim(self, repository: Repository, credentials: Credentials, code: str, now: float) -> bool:
+        if code_hash := otp.recovery_hash(code):
+            return repository.claim_recovery_code(credentials.account_id, code_hash)
+        try:
+            seed = self._seeds.decrypt(credentials.otp_seed or "")
+        except DamagedSeed:
+            logs.damaged("two-step seed", credentials.account_id)
+            return False
+        step = otp.time_step(seed, code, now)
+        if step is None:
+            if seconds := otp.clock_offset(seed, code, now):
+                logs.clock_suspected(credentials.account_id, seconds)
+            return False
+        return repository.claim_step(credentials.account_id, step)
+
+    def _charge(
+        self,
+        repository: Repository,
+        counters: Counters,
+        charged: list[Counter],
+        now: float,
+        credentials: Credentials | None,
+    ) -> None:
+        """Charge all of them or, where an enforced one is full, none: leaving the transaction takes it all back."""
+        for counter in charged:
+            if not repository.charge(counter, now) and counter.enforced:
+                self.refuse_if_full(repository, counters, now, credentials)
+                raise errors.Throttled(1)  # not reached, but never answer a guess that was not counted
+        self.purge(repository, now)
+
+
+def refuse(repository: Repository, event: Event, verdict: errors.Verdict) -> NoReturn:
+    """Tell a verdict, after what led to it is committed: raised before, it would take its own charge back."""
+    repository.note(event, verdict.account_id, cause=verdict.cause)
+    repository.commit()
+    raise verdict
+
+
+@contextmanager
+def told(event: Event, account_id: int | None = None) -> Iterator[None]:
+    """Log, as `event`, refusals that are no verdicts: no transaction has noted them."""
+    try:
+        yield
+    except errors.Verdict:
+        raise
+    except errors.Refusal as refusal:
+        logs.audit(event, refusal.account_id or account_id, cause=refusal.cause)
+        raise

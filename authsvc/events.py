@@ -1,0 +1,32 @@
+"""What happens to accounts and roles, by the names under which the log tells it."""
+
+from enum import StrEnum
+
+
+class Event(StrEnum):
+    """One kind of event. A refusal's name ends with `.refused`, and the log tells it as a warning."""
+
+    LOGIN_SUCCEEDED = "login.succeeded"
+    LOGIN_REFUSED = "login.refused"
+    LOGOUT = "logout"
+    SESSIONS_ENDED = "session.ended"
+    """Sessions ended otherwise than by their own logout; `cause` is the event that ended them."""
+    PASSWORD_CHANGED = "password.changed"  # noqa: S105 - a name
+    PASSWORD_REFUSED = "password.refused"  # noqa: S105 - a name
+    ACCOUNT_ADDED = "account.added"
+    ACCOUNT_CHANGED = "account.changed"
+    ACCOUNT_DISABLED = "account.disabled"
+    ACCOUNT_ENABLED = "account.enabled"
+    ACCOUNT_UNLOCKED = "account.unlocked"
+    ACCOUNT_LOGGED_OUT = "account.logged_out"
+    OTP_ENABLED = "otp.enabled"
+    OTP_DISABLED = "otp.disabled"
+    ROLE_ADDED = "role.added"
+    ROLE_GRANTED = "role.granted"
+    ROLE_REVOKED = "role.revoked"
+    APPCFG_CHANGED = "appcfg.changed"
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether something was asked for and not given."""
+        return self.endswith(".refused")

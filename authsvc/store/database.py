@@ -1,0 +1,114 @@
+"""The ways into the database: one to check a session, one to read, one to write."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, exc
+
+from authsvc.errors import Unavailable
+from authsvc.sessions import LiveSession
+from authsvc.store import timeouts
+from authsvc.store.postgresql import Postgresql
+from authsvc.store.repository import LIVE_SESSIONS, Repository, Row, live_session
+from authsvc.store.sqlite import Sqlite
+
+BACKENDS: dict[str, type[Sqlite | Postgresql]] = {"sqlite": Sqlite, "postgresql": Postgresql}
+"""What differs between the databases, by SQLAlchemy's name of each."""
+
+_NAMES = [column.name for column in LIVE_SESSIONS.selected_columns]
+_CURSOR = "authsvc.cursor"
+_T = TypeVar("_T")
+
+
+class Database:
+    """Hands out repositories. Whatever the database does wrong is raised as Unavailable."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._backend = BACKENDS[engine.dialect.name](engine, self._fetch)
+        self._driver_error = engine.dialect.loaded_dbapi.Error
+
+    def check(self, id_hash: bytes) -> LiveSession | None:
+        """A session with its account, read after this call began: what the service does all day. Raises Unavailable."""
+        started = time.monotonic()
+        try:
+            row = self._backend.check(id_hash)
+        except (self._driver_error, exc.DBAPIError, exc.TimeoutError) as error:
+            if time.monotonic() - started > timeouts.QUICK:
+                raise Unavailable from error
+            # Once more through `read`, which tells dead connections from outages.
+            return self.read(lambda repository: repository.live_session(id_hash))
+        return live_session(row) if row else None
+
+    def _fetch(self, statement: str, parameters: Any) -> list[Row]:
+        """The rows of a session check. Uses the driver's cursor; SQLAlchemy's overhead is more than the query."""
+        connection = self._engine.raw_connection()
+        try:
+            # One cursor a connection: making it is a good part of the work.
+            if (cursor := connection.info.get(_CURSOR)) is None:
+                cursor = connection.info[_CURSOR] = connection.cursor()
+            cursor.execute(statement, parameters)
+            return [dict(zip(_NAMES, row, strict=True)) for row in cursor.fetchall()]
+        except self._driver_error:
+            connection.invalidate()
+            raise
+        finally:
+            connection.close()
+
+    def read(self, query: Callable[[Repository], _T]) -> _T:
+        """The result of `query`, each of whose statements is a transaction of its own. Raises Unavailable."""
+        with self._outages():
+            connection, result = self._try(lambda connection: query(Repository(connection, self._backend.upsert)))
+            connection.close()
+            return result
+
+    @contextmanager
+    def write(self, *, patience: float = timeouts.WRITER, exclusive: bool = False) -> Iterator[Repository]:
+        """A transaction: committed when the block ends, rolled back when it raises. Raises Unavailable.
+
+        Waits up to `patience` seconds for its turn, where there is one. No two `exclusive` ones run at a time.
+        """
+        with self._outages(), self._backend.turn(patience) as left:
+            connection, _ = self._try(lambda connection: self._backend.begin(connection, left))
+            # Where the block raises, returning the connection to the pool rolls back.
+            with connection:
+                if exclusive:
+                    self._backend.exclude_others(connection)
+                repository = Repository(connection, self._backend.upsert)
+                yield repository
+                repository.commit()
+
+    def _try(self, first: Callable[[Connection], _T]) -> tuple[Connection, _T]:
+        """A connection on which `first` went well, and its result.
+
+        A pooled connection may have died long ago, with a restart of the server; nothing was done yet, so a fresh one
+        gets the same chance. Not where it took long to find out: the caller waits.
+        """
+        started = time.monotonic()
+        while True:
+            connection = self._engine.connect()
+            try:
+                return connection, first(connection)
+            except exc.DBAPIError as error:
+                connection.close()
+                if not error.connection_invalidated or time.monotonic() - started > timeouts.QUICK:
+                    raise
+            except BaseException:
+                connection.close()
+                raise
+
+    @contextmanager
+    def _outages(self) -> Iterator[None]:
+        try:
+            yield
+        except exc.TimeoutError as error:
+            raise Unavailable from error
+        except exc.DBAPIError as error:
+            our_mistake = isinstance(
+                error, exc.IntegrityError | exc.DataError | exc.ProgrammingError | exc.NotSupportedError
+            )
+            if our_mistake and not self._backend.lacks_schema(error.orig):
+                raise
+            raise Unavailable from error

@@ -1,0 +1,69 @@
+"""What SQLite needs: a file, one writer at a time."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from sqlalchemy import Connection, Engine, bindparam, event
+from sqlalchemy.dialects.sqlite import insert
+
+from authsvc.errors import Unavailable
+from authsvc.store import tables
+from authsvc.store.repository import LIVE_SESSIONS, Row
+
+
+class Sqlite:
+    """One SQLite file."""
+
+    connect_args: ClassVar[dict[str, Any]] = {}
+    upsert = staticmethod(insert)
+
+    def __init__(self, engine: Engine, fetch: Callable[[str, Any], list[Row]]) -> None:
+        event.listen(engine, "connect", _prepare)
+        self._fetch = fetch
+        statement = LIVE_SESSIONS.where(tables.session.c.id_hash == bindparam("id_hash"))
+        self._check = statement.compile(dialect=engine.dialect).string
+        self._writer = threading.Lock()
+
+    def check(self, id_hash: bytes) -> Row | None:
+        """A session with its account."""
+        return next(iter(self._fetch(self._check, (id_hash,))), None)
+
+    @contextmanager
+    def turn(self, patience: float) -> Iterator[float]:
+        """Be this process's writer; yields the seconds left to wait for those of other processes. Raises Unavailable.
+
+        Who waited for a turn on a connection would hold one that a session check needs.
+        """
+        started = time.monotonic()
+        if not self._writer.acquire(timeout=patience):
+            raise Unavailable
+        try:
+            yield max(0.0, patience - (time.monotonic() - started))
+        finally:
+            self._writer.release()
+
+    @staticmethod
+    def begin(connection: Connection, patience: float) -> None:
+        """Open a transaction that writes."""
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(patience * 1000)}")
+        # A reader that turns writer fails at once, whatever the time-out: say it up front.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    @staticmethod
+    def exclude_others(_connection: Connection) -> None:
+        """Nothing to do: a transaction that writes is alone."""
+
+    @staticmethod
+    def lacks_schema(_error: BaseException | None) -> bool:
+        """Whether a statement failed for want of a table or column. SQLite tells that as any other failure."""
+        return False
+
+
+def _prepare(connection: sqlite3.Connection, _record: object) -> None:
+    # WAL: readers go on while somebody writes. FULL: an acknowledged commit survives a power cut.
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")

@@ -1,0 +1,52 @@
+"""What is answered, before it becomes HTTP."""
+
+from collections.abc import Callable, Mapping
+from json import JSONEncoder
+from types import MappingProxyType
+from typing import NamedTuple, Protocol, TypeVar
+
+from flask import Blueprint, Response
+
+from authsvc.config import Config
+from authsvc.sessions import LiveSession
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_T = TypeVar("_T")
+encode = JSONEncoder(ensure_ascii=False).encode
+"""Write JSON: keys in the order given, Chinese as Chinese."""
+
+
+class Answer(NamedTuple):
+    """Status, JSON body and headers, whoever sends them: a view, or the fast path."""
+
+    status: int
+    body: Mapping[str, object]
+    headers: Mapping[str, str] = _NO_HEADERS
+
+    def response(self) -> Response:
+        """The same for Flask."""
+        return Response(encode(self.body), self.status, self.headers, mimetype="application/json")
+
+
+Check = Callable[[LiveSession, Config], Answer]
+"""What is answered to a live session."""
+
+
+class Dialect(Protocol):
+    """What a dialect's module offers; `web.DIALECTS` lists the modules."""
+
+    @property
+    def blueprint(self) -> Blueprint:
+        """Its views; the prefix of their paths is the dialect's."""
+
+    @property
+    def CHECKS(self) -> Mapping[tuple[str, str], Check]:  # noqa: N802 - a module's constant
+        """The session checks that the fast path may answer, by method and path."""
+
+    def refuse(self, error: Exception, path: str) -> Answer:
+        """The answer to a refusal."""
+
+
+def nearest(error: Exception, table: Mapping[type[Exception], _T]) -> _T:
+    """The row of a dialect's table for an error: its own class's, or that of the nearest class above it."""
+    return next(table[kind] for kind in type(error).__mro__ if kind in table)
