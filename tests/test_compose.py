@@ -1,4 +1,4 @@
-"""`deploy/compose.yaml` agrees with what it puts together: the settings, `deploy/nginx.conf`, the README's commands."""
+"""`deploy/compose.yaml` agrees with what it puts together: the settings, `nginx.conf`, the commands in its README."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_every_service_has_no_more_than_it_needs(name: str) -> None:
 
 
 def test_the_settings_of_a_replica_are_legal_and_without_risk(tmp_path: Path) -> None:
-    """With the secrets that the README makes, it starts, and warns of nothing."""
+    """With the secrets that the README beside it makes, it starts, and warns of nothing."""
     secrets = {"database_url": "postgresql://authsvc:x@postgres/authsvc", "secret_key": "0123456789abcdef" * 4}
     for name in SERVICES["authsvc-1"]["secrets"]:
         (tmp_path / name).write_text(secrets.get(name, "correct-horse-battery"))
@@ -67,8 +67,7 @@ def test_applications_reach_nothing_but_nginx() -> None:
 
 def test_the_readme_makes_every_secret() -> None:
     """Each file that is named as a secret is written by the commands there, and no other."""
-    (commands,) = re.findall(
-        r"^cd deploy && .*?^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
-    )
+    readme = (ROOT / "deploy" / "README.md").read_text("utf-8")
+    (commands,) = re.findall(r"^cd deploy && .*?^```", readme, re.MULTILINE | re.DOTALL)
     files = {secret["file"].removeprefix("secrets/") for secret in COMPOSE["secrets"].values()}
     assert set(re.findall(r"(?:> |pem )([\w.]+)", commands)) == files

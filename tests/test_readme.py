@@ -1,9 +1,12 @@
-"""The README names everything there is, and says of it what the code says."""
+"""The three texts name everything there is, say of it what the code says, and lead to each other."""
 
 import os
 import re
+import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -20,9 +23,37 @@ from tests.dialects import FORM, Auth, in_process
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "authsvc"
-README = (ROOT / "README.md").read_text("utf-8")
+TEXTS = {name: (ROOT / name).read_text("utf-8") for name in ("README.md", "deploy/README.md", "tests/bench/README.md")}
+README, DEPLOY, BENCH = TEXTS.values()
+CHINESE = README[README.index("## 中文说明") : README.index("## The flow")]
+LONGEST = 375
+"""Lines that somebody may be asked to read before they use it or change it."""
 SETTING = re.compile(r"^\| `AUTHSVC_(\w+)` \| (.*?) \| (.*) \|$", re.MULTILINE)
 DOCUMENTED = {name: (default, text) for name, default, text in SETTING.findall(README)}
+
+
+def blocks(text: str) -> list[str]:
+    """The fenced blocks of a text that are for a terminal; examples with their answers are another kind."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [block for language, block in fenced if not language]
+
+
+def anchors(text: str) -> set[str]:
+    """What can be linked to in a text: each heading, as GitHub spells its anchor."""
+    outside = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", outside, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def mapped() -> list[str]:
+    """The paths on the map of the code, in its order."""
+    (tree,) = (block for block in blocks(README) if block.startswith("wsgi.py "))
+    paths, folders = [], list[str]()
+    for indent, name in re.findall(r"^( *)(\S+)", tree, re.MULTILINE):
+        folders[len(indent) // 2 :] = [name]
+        if not name.endswith("/"):
+            paths.append("".join(folders))
+    return paths
 
 
 def commands(group: click.Group, path: str) -> Iterator[str]:
@@ -36,11 +67,61 @@ def commands(group: click.Group, path: str) -> Iterator[str]:
 
 def test_it_begins_with_what_it_is_and_two_commands_of_one_line_each() -> None:
     """A newcomer finds how to run it and how to test it, in this order, each in a block of its own."""
-    blocks = re.findall(r"^```\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    assert blocks[:2] == [
+    assert blocks(README)[:2] == [
         "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && .venv/bin/python wsgi.py\n",
         "python3 -m venv .venv && .venv/bin/pip install -r tests/requirements.txt && .venv/bin/pytest\n",
     ]
+
+
+def test_it_is_short_enough_to_be_read() -> None:
+    """What operates it and how fast it is are told elsewhere."""
+    assert len(README.splitlines()) <= LONGEST
+
+
+def test_whoever_reads_chinese_is_sent_to_a_part_that_needs_no_other() -> None:
+    """The third line leads there, it is the first part, and both commands stand in it once more."""
+    assert "(#中文说明)" in README.splitlines()[2]
+    assert re.findall("^## (.*)$", README, re.MULTILINE)[0] == "中文说明"
+    run, test = blocks(README)[:2]
+    assert run + test in blocks(CHINESE)
+
+
+def test_what_the_chinese_part_repeats_is_what_the_other_parts_say() -> None:
+    """A command that is told twice is the same both times."""
+    run, test = blocks(README)[:2]
+    assert set(blocks(CHINESE)) <= {run + test, *blocks(DEPLOY)}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_link_leads_somewhere(name: str) -> None:
+    """To a file that is there and, where it names one, to a heading in it."""
+    for path, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", TEXTS[name]):
+        target = (ROOT / name).parent / path if path else ROOT / name
+        assert target.is_file()
+        assert not anchor or anchor in anchors(target.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_file_that_is_named_exists(name: str) -> None:
+    """Paths from the project's folder, wherever they stand in a sentence."""
+    named = set(re.findall(r"`((?:authsvc|deploy|tests|migrations|\.ci)/[\w./-]*)[`:]", TEXTS[name]))
+    made = {"deploy/secrets/", "deploy/secrets/admin_password"}
+    assert {path for path in named - made if not (ROOT / path).exists()} == set()
+
+
+def test_every_text_leads_to_the_others() -> None:
+    """Whoever opened the wrong one finds the right one."""
+    for name, text in TEXTS.items():
+        links = re.findall(r"\]\(([^)#]+)", text)
+        assert {(ROOT / name).parent.joinpath(link).resolve() for link in links} == {
+            ROOT / other for other in TEXTS if other != name
+        }
+
+
+def test_the_map_has_every_file_of_the_code() -> None:
+    """Whoever looks for something finds where it lives; none is missing, and none is told of that is not there."""
+    modules = {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")}
+    assert sorted(mapped()) == sorted(modules | {"wsgi.py"})
 
 
 def test_the_settings_are_those_of_the_code() -> None:
@@ -75,13 +156,14 @@ def test_the_endpoints_are_those_of_the_application(app: Flask) -> None:
 
 def test_the_commands_are_those_of_the_application(app: Flask) -> None:
     """The table of commands has each of ours, and no other; of Flask-Migrate's, `flask db --help` tells."""
-    documented = re.findall(r"^\| `(flask (?!db)[a-z]+ [a-z]+)", README, re.MULTILINE)
+    rows = re.findall(r"^\| (`flask .*?`) \|", README, re.MULTILINE)
+    documented = re.findall(r"`(flask (?!db)[a-z]+ [a-z]+)", "".join(rows))
     ours = [command for command in commands(app.cli, "flask") if not command.startswith("flask db ")]
     assert sorted(documented) == sorted(ours)
 
 
 def test_the_statements_of_each_request_are_counted(sqlite: Databases) -> None:
-    """What the table in "Growing" says is what reaches the database, however it gets there."""
+    """What the table in `tests/bench/README.md` says is what reaches the database, however it gets there."""
     statements: list[str] = []
     environ = {"AUTHSVC_DATABASE_URL": sqlite.copy(), "AUTHSVC_SECRET_KEY": SECRET_KEY}
     app = create_app(config.load(environ), cheap_passwords())
@@ -103,20 +185,24 @@ def test_the_statements_of_each_request_are_counted(sqlite: Databases) -> None:
     # The one that changes the password comes last.
     rules = sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule.endswith("password"))
     counts = {rule.rule: counted(rule.rule, rule.methods or set()) for rule in rules}
-    documented = re.findall(r"^\| `(/\S+)` \| ([0-9]+) \|", README, re.MULTILINE)
+    documented = re.findall(r"^\| `(/\S+)` \| ([0-9]+) \|", BENCH, re.MULTILINE)
     assert {path: int(number) for path, number in documented} == {
         path: number for path, number in counts.items() if number
     }
     close(app)
 
 
-def test_the_examples_are_what_a_server_answers(sqlite: Databases, start_server: StartServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", [CHINESE, README.replace(CHINESE, "")], ids=["Chinese", "English"])
+def test_the_examples_are_what_a_server_answers(
+    part: str, sqlite: Databases, start_server: StartServer, tmp_path: Path
+) -> None:
     """Each, run as it stands and in this order, prints the lines it is shown with; times and tokens are others."""
     base = f"http://127.0.0.1:{start_server(sqlite.copy()).port}"
     (tmp_path / "password.txt").write_text(PASSWORD)
+    (tmp_path / "new.txt").write_text("another-good-password")
     environ = {"PATH": os.environ["PATH"]}
-    examples = re.findall(r"^\$ (curl .*)\n((?:(?!\$ |```).*\n)+)", README, re.MULTILINE)
-    assert len(examples) > 10
+    examples = re.findall(r"^\$ (curl .*)\n((?:(?!\$ |# |```).*\n)+)", part, re.MULTILINE)
+    assert len(examples) == part.count("\n$ ") > 1
     for command, shown in examples:
         here = command.replace("http://127.0.0.1:8000", base)
         printed = subprocess.run(
@@ -131,3 +217,35 @@ def test_the_examples_are_what_a_server_answers(sqlite: Databases, start_server:
 def without_chance(text: str) -> str:
     """The text, with times and tokens made the same."""
     return re.sub(r"[\w-]{32}\.[\w-]{6}\.[\w-]{43}", "TOKEN", re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", text))
+
+
+def test_a_backup_can_be_restored(tmp_path: Path) -> None:
+    """With the commands as they stand: made while the service writes, put back beside what a crash left behind."""
+    backup, restore = (block for block in blocks(DEPLOY) if block.startswith(("(umask 077 && mkdir backup", "rm -f")))
+    instance = tmp_path / "instance"
+    instance.mkdir()
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (instance / "authsvc.db.key").write_text(SECRET_KEY)
+
+    def run(commands: str) -> None:
+        subprocess.run(commands, shell=True, cwd=tmp_path, check=True)
+
+    def accounts() -> list[str]:
+        with closing(sqlite3.connect(instance / "authsvc.db")) as database:
+            return [name for (name,) in database.execute("SELECT name FROM account")]
+
+    with closing(sqlite3.connect(instance / "authsvc.db", isolation_level=None)) as service:
+        service.execute("PRAGMA journal_mode = WAL")
+        service.execute("CREATE TABLE account (name TEXT)")
+        service.execute("INSERT INTO account VALUES ('before')")
+        run(backup)
+        service.execute("INSERT INTO account VALUES ('after')")
+        crashed = {path.name: path.read_bytes() for path in instance.iterdir()}
+    assert accounts() == ["before", "after"]
+    assert "authsvc.db-wal" in crashed
+    for name, content in crashed.items():
+        (instance / name).write_bytes(content)
+    run(restore)
+    assert accounts() == ["before"]
+    assert (instance / "authsvc.db.key").read_text() == SECRET_KEY
+    assert {path.stat().st_mode & 0o077 for path in (tmp_path / "backup").iterdir()} == {0}
