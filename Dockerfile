@@ -1,25 +1,35 @@
-FROM python:3.13.14-slim-bookworm AS build
+# To the patch: one moves on by an edit that can be read and taken back. The tag gets Debian's security updates.
+FROM python:3.14.10-slim-trixie AS base
 WORKDIR /app
+
+FROM base AS dependencies
 COPY requirements.txt ./
-# Wheels only: they exist for amd64 and arm64, and nothing is compiled.
+# Wheels only: they exist for amd64 and arm64, and nothing is compiled. Bytecode that is never checked against its
+# source, here and below: both are read-only from here on.
 RUN python -m venv --without-pip .venv \
- && python -m pip --python .venv/bin/python install --no-cache-dir --no-compile --only-binary :all: -r requirements.txt
+ && python -m pip --python .venv/bin/python install --no-cache-dir --no-compile --only-binary :all: -r requirements.txt \
+ && python -m compileall -q -j 0 --invalidation-mode unchecked-hash .venv
+
+FROM base AS code
 COPY wsgi.py ./
 COPY authsvc authsvc
 COPY migrations migrations
-# Bytecode that is never checked against its source: both are read-only from here on.
-RUN .venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash . \
+RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash . \
 # The default database, sqlite:///instance/authsvc.db, is thereby on the volume. Not by AUTHSVC_DATABASE_URL: next to a
 # value in the image, AUTHSVC_DATABASE_URL_FILE could not be used.
  && ln -s /data instance
 
-FROM python:3.13.14-slim-bookworm
+FROM base
 # Nothing is installed in a running container: neither pip nor what brings it back.
 RUN python -c "import ensurepip, shutil; shutil.rmtree(ensurepip.__path__[0])" \
  && python -m pip uninstall --yes --quiet --root-user-action ignore pip \
  && install -d -m 700 -o 10001 -g 10001 /data
-WORKDIR /app
-COPY --from=build /app ./
+# The dependencies are most of what is added to the base, and change least: an update of the code ships the code.
+COPY --from=dependencies /app/.venv .venv
+COPY --from=code /app ./
+LABEL org.opencontainers.image.title="authsvc" \
+      org.opencontainers.image.description="One account store, one login, two wire dialects" \
+      org.opencontainers.image.version="1.0.0"
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
