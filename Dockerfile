@@ -1,5 +1,5 @@
-# To the patch: one moves on by an edit that can be read and taken back. The tag gets Debian's security updates.
-FROM python:3.14.10-slim-trixie AS base
+# By its minor version: each build with --pull has Python's and Debian's fixes. Pin a digest where builds must repeat.
+FROM python:3.14-slim-trixie AS base
 WORKDIR /app
 
 FROM base AS dependencies
