@@ -87,7 +87,7 @@ def check(method: str, target: str, answer: Answer) -> None:
         return
     media_type = answer.headers["Content-Type"].partition(";")[0]
     assert media_type in response["content"], f"{method} {path}: {media_type} is not described"
-    body = json.loads(answer.body) if media_type == "application/json" else answer.body.decode()
+    body = answer.json if media_type == "application/json" else answer.body.decode()
     conforms(body, response["content"][media_type]["schema"])
 
 

@@ -13,7 +13,7 @@ PASSWORD = "correct-horse-battery"
 passwords = cheap_passwords()
 OLDER = {
     **{
-        f"argon2 {kind.name}": argon2.PasswordHasher(time_cost=2, memory_cost=8, parallelism=1, type=kind).hash(PASSWORD)
+        f"argon2{kind.name}": argon2.PasswordHasher(time_cost=2, memory_cost=8, parallelism=1, type=kind).hash(PASSWORD)
         for kind in (argon2.Type.ID, argon2.Type.I)
     },
     "scrypt": generate_password_hash(PASSWORD, "scrypt:1024:8:1"),

@@ -12,11 +12,12 @@ from authsvc.passwords import Passwords
 from tests.conftest import Clock, Commands, Log, MakeApp, World
 from tests.databases import NOW, PASSWORD, SECRET_KEY
 from tests.dialects import Auth, Console, in_process
+from tests.refusals import ACCOUNT_DISABLED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_REVOKED, WRONG_CREDENTIALS
 from tests.test_passwords import DAMAGED, OLDER
 from tests.test_tokens import spellings
 
 LIFETIME, IDLE = 43_200, 3_600
-EXPIRED, REVOKED, INVALID = "Token is expires.", "Token is revoked.", "Token is invalid."
+EXPIRED, REVOKED, INVALID = TOKEN_EXPIRED.reason, TOKEN_REVOKED.reason, TOKEN_INVALID.reason
 
 Query = Callable[..., list[Any]]
 
@@ -339,7 +340,7 @@ def test_parallel_logins_with_an_outdated_hash_all_succeed(auth: Auth, console: 
 def test_a_damaged_hash_is_a_wrong_password_and_an_error(stored: str, auth: Auth, query: Query, log: Log) -> None:
     """The caller learns nothing from it, the operator does."""
     query("UPDATE account SET password_hash = :stored WHERE name = 'user'", stored=stored)
-    assert auth.verdict(auth.login("user", PASSWORD)) == (403, "Wrong username or password.")
+    assert auth.verdict(auth.login("user", PASSWORD)) == WRONG_CREDENTIALS.auth
     (line,) = log.lines("account.damaged")
     assert (line["level"], line["account_id"]) == ("ERROR", 2)
 
@@ -363,11 +364,11 @@ class InterruptedPasswords(Passwords):
 @pytest.mark.parametrize(
     ("arguments", "stdin", "verdict"),
     [
-        (("account", "disable", "user"), "", (403, "Account is disabled.")),
+        (("account", "disable", "user"), "", ACCOUNT_DISABLED.auth),
         (
             ("account", "password", "user", "--password-stdin"),
             "another-password\n",
-            (403, "Wrong username or password."),
+            WRONG_CREDENTIALS.auth,
         ),
         (("account", "set", "user", "--permission", "1"), "", (200, None)),
     ],

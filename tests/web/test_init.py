@@ -5,6 +5,7 @@ import pytest
 from tests.conftest import MakeApp
 from tests.databases import PASSWORD
 from tests.dialects import Answer, Auth, Console, in_process
+from tests.refusals import CROSS_SITE
 
 CONSOLE = "https://console.example"
 ORIGINS = f"{CONSOLE},http://localhost:8080"
@@ -67,7 +68,7 @@ def test_no_other_origin_gets_anything(listed: str, origin: str, make_app: MakeA
     auth = Auth(in_process(make_app(AUTHSVC_CORS_ORIGINS=listed)))
     headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
     answer = auth.login("user", PASSWORD, headers=headers)
-    assert auth.verdict(answer) == (403, "Request comes from another site.")
+    assert auth.verdict(answer) == CROSS_SITE.auth
     assert cors(answer) == {}
 
 
@@ -75,5 +76,5 @@ def test_a_listed_origin_may_not_prefetch(make_app: MakeApp) -> None:
     """What its user did not ask for is refused to everybody."""
     auth = Auth(in_process(make_app(AUTHSVC_CORS_ORIGINS=ORIGINS)))
     answer = auth.login("user", PASSWORD, headers={"Origin": CONSOLE, "Sec-Purpose": "prefetch"})
-    assert auth.verdict(answer) == (403, "Request comes from another site.")
+    assert auth.verdict(answer) == CROSS_SITE.auth
     assert cors(answer)["Access-Control-Allow-Origin"] == CONSOLE
