@@ -1,12 +1,11 @@
 """Two folders, two rules: HTTP ends at `web/`, SQL ends at `store/`. And floors: nobody knows who stands above.
 
-Read from the imports themselves, so that what lies between the folders can be read without knowing either.
+Read from the imports. What lies between the folders can be read without knowing either.
 """
 
 import ast
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
-from itertools import chain
 from pathlib import Path
 
 from authsvc.web import DIALECTS
@@ -25,10 +24,8 @@ FLOORS = [
     {"server"},
 ]
 
-HTTP, SPEAKS_HTTP = (
-    {"flask", "flask_cors", "granian", "http", "werkzeug"},
-    {"web", "cli", "parts", "__init__", "server"},
-)
+HTTP = {"flask", "flask_cors", "granian", "http", "werkzeug"}
+SPEAKS_HTTP = {"web", "cli", "parts", "__init__", "server"}
 HTTP_ELSEWHERE = {
     ("passwords", "werkzeug.security"),  # the Flask world's hashes, which have nothing to do with HTTP
     ("store.__init__", "flask"),  # Flask-SQLAlchemy and Flask-Migrate are told of their application
@@ -63,27 +60,26 @@ def known_by(module: str) -> Iterator[str]:
             yield next(module for place in places if (module := place.removeprefix("authsvc.")) in MODULES)
 
 
+def room(module: str) -> str:
+    """Where a module stands, or belongs to: its folder or library, or itself."""
+    return module.partition(".")[0]
+
+
 def users(libraries: set[str]) -> set[tuple[str, str]]:
     """Who imports from one of these libraries, and from which of its modules."""
-    every = ((module, source) for module in MODULES for source, _ in imports(module))
-    return {(module, source) for module, source in every if source.partition(".")[0] in libraries}
-
-
-def room(module: str) -> str:
-    """Where a module stands: its folder, or the module itself."""
-    return module.partition(".")[0]
+    return {(module, source) for module in MODULES for source, _ in imports(module) if room(source) in libraries}
 
 
 def test_every_room_has_its_floor() -> None:
     """A new module is given a floor before it is used, and a floor names nobody who has left."""
-    assert sorted(set(map(room, MODULES))) == sorted(chain(*FLOORS))
+    assert sorted(set(map(room, MODULES))) == sorted(name for rooms in FLOORS for name in rooms)
 
 
 def test_nobody_knows_who_stands_above() -> None:
     """A module knows only its own floor and those below."""
     floors = {name: number for number, rooms in enumerate(FLOORS) for name in rooms}
-    known = ((module, other) for module in MODULES for other in known_by(module))
-    assert [(module, other) for module, other in known if floors[room(other)] > floors[room(module)]] == []
+    known = ((one, other) for one in MODULES for other in known_by(one))
+    assert [(one, other) for one, other in known if floors[room(other)] > floors[room(one)]] == []
 
 
 def test_there_is_no_circle() -> None:
@@ -109,4 +105,4 @@ def test_sql_ends_at_store() -> None:
 
 def test_each_library_has_one_home() -> None:
     """Nobody else knows it."""
-    assert {(source.partition(".")[0], module) for module, source in users(set(AT_HOME))} == set(AT_HOME.items())
+    assert {(room(source), module) for module, source in users(set(AT_HOME))} == set(AT_HOME.items())

@@ -16,7 +16,7 @@ from authsvc import errors
 from authsvc.web import acc_admin, api_auth
 from tests.conftest import MakeApp, World
 from tests.databases import PASSWORD
-from tests.description import DOCUMENT, conforms, described, evaluated, operations, resolved
+from tests.description import DOCUMENT, FILE, conforms, described, evaluated, operations, resolved
 from tests.dialects import FORM, JSON, Answer, Auth, Console, Send, in_process
 from tests.refusals import (
     ABSENT_PARAMETER,
@@ -76,9 +76,10 @@ def test_what_it_refers_to_is_there() -> None:
 
 def test_it_describes_every_route_and_nothing_else(app: Flask) -> None:
     """Each rule with each of its methods."""
-    assert operations().keys() == {
-        (method, rule.rule) for rule in app.url_map.iter_rules() for method in rule.methods or ()
-    }
+    routes = {(method, rule.rule) for rule in app.url_map.iter_rules() for method in rule.methods or ()}
+    absent, unknown = routes - operations().keys(), operations().keys() - routes
+    assert not absent, f"{FILE} does not describe {sorted(absent)}"
+    assert not unknown, f"{FILE} describes what is not there: {sorted(unknown)}"
 
 
 def test_no_answer_has_room_for_more_than_is_described() -> None:
