@@ -89,7 +89,7 @@ def test_there_is_no_circle() -> None:
 
 def test_no_dialect_knows_another() -> None:
     """Each can be read, and taken away, alone."""
-    dialects = {dialect.__name__.removeprefix("authsvc.") for dialect in DIALECTS}
+    dialects = {dialect.blueprint.import_name.removeprefix("authsvc.") for dialect in DIALECTS}
     assert [(one, other) for one in dialects for other in known_by(one) if other in dialects] == []
 
 
