@@ -1,7 +1,7 @@
-"""The refusals by name, and what each dialect says of them: every text that is promised, to the letter, only here.
+"""The refusals by name, and what each dialect promises to say: the one place in the tests with these texts.
 
-Tests name a refusal. Where the service's text is another than the promised one, `test_refusals.py` tells; all other
-tests read it as the promised one, so that a changed message does not look like a changed service.
+Where the service says something else, `test_refusals.py` fails. All other tests name a refusal, and read a changed
+text as the promised one: a changed message is no changed service.
 """
 
 import functools
@@ -19,7 +19,7 @@ Verdict = tuple[int, str | None]
 
 
 class Refused(NamedTuple):
-    """What `/api/auth` and what `/AccAdmin` says; `{}` stands for what is another each time."""
+    """What `/api/auth` says, and what `/AccAdmin` does; `{}` stands for a detail, such as the seconds to wait."""
 
     auth: Verdict
     console: Verdict
@@ -34,14 +34,14 @@ class Refused(NamedTuple):
         """The text of `/api/auth`."""
         return str(self.auth[1])
 
-    def of(self, what: object) -> "Refused":
-        """The same, with what is another each time."""
-        (status, reason), (code, message) = self
-        return Refused((status, str(reason).format(what)), (code, str(message).format(what)))
+    def of(self, detail: object) -> "Refused":
+        """The same with its detail."""
+        (status, _), (code, _) = self
+        return Refused((status, self.reason.format(detail)), (code, self.message.format(detail)))
 
 
 PROMISED: dict[type[BaseException], Refused] = {}
-"""Each by its kind."""
+"""Each by the error that is raised for it."""
 
 
 def _promise(kind: type[BaseException], auth: Verdict, console: Verdict) -> Refused:
@@ -102,7 +102,7 @@ def _changed() -> list[tuple[re.Pattern[str], str]]:
 
 
 def as_promised(body: str) -> str:
-    """The JSON of an answer, with the promised message in the place of a changed one: as a rule, just that."""
+    """The JSON of an answer, each changed message replaced by the promised one."""
     for theirs, ours in _changed():
         body = theirs.sub(ours, body)
     return body
