@@ -12,7 +12,8 @@ import jsonschema_rs
 from tests.dialects import Answer, Send
 from tests.servers import ROOT
 
-DOCUMENT: dict[str, Any] = json.loads(Path(ROOT, "authsvc/web/openapi.json").read_text("utf-8"))
+FILE = "authsvc/web/openapi.json"
+DOCUMENT: dict[str, Any] = json.loads(Path(ROOT, FILE).read_text("utf-8"))
 
 _OF_HTTP = {"content-type", "content-length", "date", "server", "connection", "transfer-encoding"}
 _OF_CORS = {
@@ -49,7 +50,7 @@ def response_to(method: str, path: str, status: int) -> Any:
         if f"{path}/".startswith("/AccAdmin/"):
             names = {"200": f"Console{elsewhere}"}
         responses = {each: DOCUMENT["components"]["responses"][name] for each, name in names.items()}
-    assert str(status) in responses, f"{method} {path}: {status} is not described"
+    assert str(status) in responses, f"{method} {path}: {FILE} does not describe {status}"
     return resolved(responses[str(status)])
 
 
@@ -79,15 +80,15 @@ def check(method: str, target: str, answer: Answer) -> None:
     sent = {name.lower(): value for name, value in answer.headers.items()}
     undescribed = set(sent) - set(headers) - _OF_HTTP - _OF_CORS
     absent = {name for name, header in headers.items() if header.get("required")} - set(sent)
-    assert not undescribed | absent, f"{method} {path}: {undescribed=}, {absent=}"
+    assert not undescribed | absent, f"{method} {path}: {FILE} and the answer differ: {undescribed=}, {absent=}"
     for name in set(headers) & set(sent):
         conforms(sent[name], headers[name]["schema"])
     if method == "HEAD" or "content" not in response:
         assert answer.body == b""
         return
     media_type = answer.headers["Content-Type"].partition(";")[0]
-    assert media_type in response["content"], f"{method} {path}: {media_type} is not described"
-    body = json.loads(answer.body) if media_type == "application/json" else answer.body.decode()
+    assert media_type in response["content"], f"{method} {path}: {FILE} does not describe {media_type}"
+    body = answer.json if media_type == "application/json" else answer.body.decode()
     conforms(body, response["content"][media_type]["schema"])
 
 

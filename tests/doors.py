@@ -12,7 +12,9 @@ from typing import TypeVar
 
 from flask import Flask
 
-from tests.dialects import Auth, Console, Send, Verdict, in_process
+from tests import refusals
+from tests.dialects import Auth, Console, Send, in_process
+from tests.refusals import Verdict
 
 IN, WRONG, CODE_REQUIRED, WRONG_CODE = "in", "wrong", "code required", "wrong code"
 DISABLED, THROTTLED, BUSY = "disabled", "throttled", "busy"
@@ -20,25 +22,18 @@ DISABLED, THROTTLED, BUSY = "disabled", "throttled", "busy"
 HOME = "192.0.2.1"
 """Where requests come from, unless told otherwise."""
 
-_WORDS: dict[type[Auth | Console], dict[Verdict, str]] = {
-    Auth: {
-        (200, None): IN,
-        (403, "Wrong username or password."): WRONG,
-        (403, "One-time code is required."): CODE_REQUIRED,
-        (403, "Wrong one-time code."): WRONG_CODE,
-        (403, "Account is disabled."): DISABLED,
-        (429, "Too many failed logins. Try again in N seconds."): THROTTLED,
-        (503, "Service is busy."): BUSY,
-    },
-    Console: {
-        (200, "ok"): IN,
-        (500, "账号或密码错误"): WRONG,
-        (500, "请提供二步验证码"): CODE_REQUIRED,
-        (500, "二步验证码错误"): WRONG_CODE,
-        (500, "此账号已被禁用，如有疑问，请联系管理员"): DISABLED,
-        (500, "登录失败次数过多，请 N 秒后再试"): THROTTLED,
-        (500, "系统繁忙，请稍后再试"): BUSY,
-    },
+_SAID: dict[tuple[Verdict, Verdict], str] = {
+    refusals.GRANTED: IN,
+    refusals.WRONG_CREDENTIALS: WRONG,
+    refusals.CODE_REQUIRED: CODE_REQUIRED,
+    refusals.WRONG_CODE: WRONG_CODE,
+    refusals.ACCOUNT_DISABLED: DISABLED,
+    refusals.THROTTLED: THROTTLED,
+    refusals.BUSY: BUSY,
+}
+_WORDS = {
+    dialect: {verdicts[column]: word for verdicts, word in _SAID.items()}
+    for column, dialect in enumerate((Auth, Console))
 }
 _T = TypeVar("_T")
 
@@ -64,7 +59,7 @@ class Door:
         headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
         answer = dialect(self._send_from(at)).call("POST", dialect.login_path, form=form, headers=headers)
         status, text = dialect.verdict(answer)
-        word = _WORDS[dialect][status, text and re.sub(r"\d+", "N", text)]
+        word = _WORDS[dialect][status, text and re.sub(r"\d+", "{}", text)]
         if word == BUSY:
             assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
         if word != THROTTLED:

@@ -108,9 +108,15 @@ def start(folder: Path, database_url: str, **settings: str) -> "subprocess.Popen
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port that nobody listens on, and that nobody else is given for a minute: tests may run side by side.
+
+    It is left in TIME_WAIT, where only a server that asks for it by number (with SO_REUSEADDR) gets it.
+    """
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+        port = int(probe.getsockname()[1])
+        with socket.create_connection(("127.0.0.1", port)):
+            probe.accept()[0].close()
+            return port
 
 
 def wait_for(condition: Any) -> None:

@@ -32,13 +32,14 @@ from tests.conftest import Clock, MakeApp, StartServer, servers
 from tests.databases import PASSWORD, SECRET_KEY, Databases, PostgresDatabases
 from tests.dialects import Answer, Auth, Console, in_process
 from tests.postgres import Postgres, running_postgres
+from tests.refusals import BUSY, UNAVAILABLE, as_promised
 from tests.servers import Server, wait_for
 
 SOON = 5.0
 """Seconds in which the contract wants an answer, whatever the database does."""
-UNAVAILABLE = {
-    (503, "5", '{"code": 503, "msg": "Service Unavailable", "data": {"reason": "Service is unavailable."}}'),
-    (503, "5", '{"code": 500, "msg": "系统繁忙，请稍后再试", "data": null}'),
+AWAY = {
+    (503, "5", f'{{"code": 503, "msg": "Service Unavailable", "data": {{"reason": "{UNAVAILABLE.reason}"}}}}'),
+    (503, "5", f'{{"code": 500, "msg": "{UNAVAILABLE.message}", "data": null}}'),
 }
 """Status, Retry-After and body: in either dialect what makes a proxy try another replica."""
 NOT_ANSWERING = {"status": "not ready", "reason": "The database does not answer."}
@@ -71,7 +72,10 @@ def every_request(server: Server, token: str, password: str = PASSWORD) -> list[
 
 def refusals(answers: list[Answer]) -> set[tuple[int, str | None, str]]:
     """Status, Retry-After and body of each."""
-    return {(answer.status, answer.headers.get("Retry-After"), answer.body.decode().strip()) for answer in answers}
+    return {
+        (answer.status, answer.headers.get("Retry-After"), as_promised(answer.body.decode().strip()))
+        for answer in answers
+    }
 
 
 def readiness(server: Server) -> tuple[int, Any]:
@@ -212,8 +216,8 @@ def test_a_database_that_is_down_is_a_503(
     before = ask_database(COUNTS)
     postgres.stop()
     try:
-        assert refusals(at_once(every_request(service, session) * 3)) == UNAVAILABLE
-        assert refusals(at_once(every_request(service, session, "wrong password"))) == UNAVAILABLE
+        assert refusals(at_once(every_request(service, session) * 3)) == AWAY
+        assert refusals(at_once(every_request(service, session, "wrong password"))) == AWAY
         assert readiness(service) == (503, NOT_ANSWERING)
         assert service.answers()
     finally:
@@ -277,7 +281,7 @@ def test_a_silent_database_is_a_503(service: Server, wire: Wire, session: str) -
     """Nothing is refused and nothing answers: nobody waits for longer than the contract says."""
     at_once([partial(service.auth.verify, session)] * 40)
     with wire.silent():
-        assert refusals(at_once(every_request(service, session) * 8)) == UNAVAILABLE
+        assert refusals(at_once(every_request(service, session) * 8)) == AWAY
         assert readiness(service) == (503, NOT_ANSWERING)
         assert service.answers()
     assert {answer.status for answer in at_once([partial(service.auth.verify, session)] * 40)} == {200}
@@ -295,7 +299,7 @@ def test_a_locked_table_is_a_503(table: str, service: Server, session: str, url:
     """Somebody's long transaction, such as a dump or a migration by hand, makes nobody wait for longer."""
     with psycopg.connect(url) as connection:
         connection.execute(f"LOCK TABLE {table}".encode())
-        assert refusals(at_once(every_request(service, session))) == UNAVAILABLE
+        assert refusals(at_once(every_request(service, session))) == AWAY
     assert service.auth.verify(session).status == 200
 
 
@@ -317,7 +321,7 @@ def test_a_read_only_database_still_verifies(service: Server, session: str, ask_
     ask_database(PostgresDatabases._DISCONNECT)
     try:
         assert {answer.status for answer in at_once([partial(service.auth.verify, session)] * 20)} == {200}
-        assert service.auth.verdict(service.auth.login("user", PASSWORD)) == (503, "Service is unavailable.")
+        assert service.auth.verdict(service.auth.login("user", PASSWORD)) == UNAVAILABLE.auth
     finally:
         ask_database(f"ALTER DATABASE {name} RESET default_transaction_read_only")
         ask_database(PostgresDatabases._DISCONNECT)
@@ -331,7 +335,7 @@ def test_200_parallel_logins_all_finish(service: Server, ask_database: Query) ->
     with ThreadPoolExecutor(200) as callers:
         answers = list(callers.map(lambda _: service.auth.login("user", PASSWORD), range(200)))
     told = Counter(map(Auth.verdict, answers))
-    assert set(told) <= {(200, None), (503, "Service is busy.")}
+    assert set(told) <= {(200, None), BUSY.auth}
     assert ask_database("SELECT login_count FROM account WHERE name = 'user'") == [(before + told[200, None],)]
 
 
@@ -368,7 +372,7 @@ def test_a_database_that_is_down_at_start_is_waited_for(
     try:
         server = start_server(url, AUTHSVC_ADMIN_PASSWORD=PASSWORD)
         assert readiness(server) == (503, NOT_ANSWERING)
-        assert refusals(at_once(every_request(server, "")[-2:])) == UNAVAILABLE
+        assert refusals(at_once(every_request(server, "")[-2:])) == AWAY
     finally:
         postgres.start()
     wait_for(lambda: '"database.ready"' in server.log)
@@ -432,7 +436,7 @@ def test_a_file_locked_for_long_still_verifies(file_service: Server, writer: sql
         logins = [partial(ask, "user", PASSWORD) for ask in (file_service.auth.login, file_service.console.login)]
         refused = callers.submit(at_once, logins)
         assert {answer.status for answer in at_once([partial(file_service.auth.verify, token)] * 40)} == {200}
-        assert refusals(refused.result()) == UNAVAILABLE
+        assert refusals(refused.result()) == AWAY
     writer.execute("COMMIT")
     assert file_service.auth.login("user", PASSWORD).status == 200
 
@@ -465,7 +469,7 @@ def test_a_full_disk_still_verifies(file_service: Server, file_url: str, writer:
     with files_limited_to(wal.stat().st_size, file_service):
         assert {answer.status for answer in at_once([partial(auth.verify, token)] * 20)} == {200}
         logins = [partial(ask, "user", PASSWORD) for ask in (auth.login, console.login)]
-        assert refusals(at_once(logins)) == UNAVAILABLE
+        assert refusals(at_once(logins)) == AWAY
     assert auth.login("user", PASSWORD).status == 200
 
 

@@ -33,6 +33,7 @@ from authsvc.web.middleware import BODY_MAX
 from tests.conftest import servers
 from tests.databases import PASSWORD, SECRET_KEY, Databases, close
 from tests.dialects import FORM, Answer, Auth, Console
+from tests.refusals import BUSY, TOO_LARGE
 from tests.servers import ROOT, Server, free_port, start, wait_for
 from tests.test_smoke import smoke
 
@@ -44,8 +45,8 @@ ELSEWHERE = "127.0.0.2"
 """The address of a client that is not on nginx's own."""
 
 
-AUTH_TOO_LONG = {"code": 413, "msg": "Request Entity Too Large", "data": {"reason": "Body is longer than 16 KiB."}}
-CONSOLE_TOO_LONG = {"code": 500, "msg": "参数错误", "data": None}
+AUTH_TOO_LONG = {"code": 413, "msg": "Request Entity Too Large", "data": {"reason": TOO_LARGE.reason}}
+CONSOLE_TOO_LONG = {"code": 500, "msg": TOO_LARGE.message, "data": None}
 
 
 class Client:
@@ -480,7 +481,7 @@ def test_too_many_logins_from_one_address_are_held_back(nginx: Nginx, token: str
         answers = [exchange(connection, "POST", "/api/auth/logout", {}) for _ in range(60)]
     assert {answer.status for answer in answers[:20]} == {HTTPStatus.OK}
     (busy, *_) = [answer for answer in answers if answer.status != HTTPStatus.OK]
-    assert Auth.verdict(busy) == (503, "Service is busy.")
+    assert Auth.verdict(busy) == BUSY.auth
     assert busy.headers["Retry-After"]
     assert eager.auth.verify(token).status == HTTPStatus.OK
 
@@ -498,10 +499,10 @@ def test_one_replica_is_enough(replicas: tuple[Server, Server], start_nginx: Sta
 def test_without_any_replica_both_dialects_say_so(start_nginx: StartNginx) -> None:
     """In their own envelopes, never as a page of nginx's."""
     client = start_nginx(free_port(), free_port()).at(ELSEWHERE)
-    assert Auth.verdict(client.auth.verify(None)) == (503, "Service is busy.")
-    assert Auth.verdict(client.auth.login("user", PASSWORD)) == (503, "Service is busy.")
+    assert Auth.verdict(client.auth.verify(None)) == BUSY.auth
+    assert Auth.verdict(client.auth.login("user", PASSWORD)) == BUSY.auth
     for answer in (client.console.info(None), client.console.login("user", PASSWORD)):
-        assert (answer.status, answer.json) == (503, {"code": 500, "msg": "系统繁忙，请稍后再试", "data": None})
+        assert (answer.status, answer.json) == (503, {"code": 500, "msg": BUSY.message, "data": None})
 
 
 @pytest.mark.parametrize("handler", [Unready, Dying])

@@ -135,7 +135,9 @@ def test_a_seed_under_the_newest_key_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "stored", ["", "x", "é", "\ud800", Fernet(Fernet.generate_key()).encrypt(b"seed").decode(), "gAAAAA=="]
+    "stored",
+    ["", "x", "é", "\ud800", Fernet(Fernet.generate_key()).encrypt(b"seed").decode(), "gAAAAA=="],
+    ids=["empty", "x", "not ASCII", "surrogate", "of another key", "cut"],
 )
 def test_a_seed_that_no_key_opens_is_damaged(stored: str) -> None:
     """Cut, foreign or garbled: one error says so."""

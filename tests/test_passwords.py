@@ -11,11 +11,15 @@ from tests.databases import cheap_passwords
 PASSWORD = "correct-horse-battery"
 
 passwords = cheap_passwords()
-WERKZEUG = [generate_password_hash(PASSWORD, method) for method in ("scrypt:1024:8:1", "pbkdf2:sha256:10")]
-OLDER_ARGON2 = [
-    argon2.PasswordHasher(time_cost=2, memory_cost=8, parallelism=1, type=kind).hash(PASSWORD)
-    for kind in (argon2.Type.ID, argon2.Type.I)
-]
+OLDER = {
+    **{
+        f"argon2{kind.name}": argon2.PasswordHasher(time_cost=2, memory_cost=8, parallelism=1, type=kind).hash(PASSWORD)
+        for kind in (argon2.Type.ID, argon2.Type.I)
+    },
+    "scrypt": generate_password_hash(PASSWORD, "scrypt:1024:8:1"),
+    "pbkdf2": generate_password_hash(PASSWORD, "pbkdf2:sha256:10"),
+}
+"""Hashes of PASSWORD that are good, and are replaced at the next login."""
 DAMAGED = {
     "empty": "",
     "plain text": "secret",
@@ -26,11 +30,11 @@ DAMAGED = {
     "argon2 with not ASCII": passwords.hash(PASSWORD) + "é",
     "scrypt without a digest": "scrypt:1024:8:1$salt",
     "scrypt with an empty digest": "scrypt:1024:8:1$salt$",
-    "scrypt cut": WERKZEUG[0][:-1],
+    "scrypt cut": OLDER["scrypt"][:-1],
     "scrypt with nonsense for parameters": "scrypt:a:b:c$salt$" + "0" * 128,
     "scrypt with more memory than there is": "scrypt:1073741824:8:1$salt$" + "0" * 128,
     "pbkdf2 without a digest": "pbkdf2:sha256:10$salt",
-    "pbkdf2 cut": WERKZEUG[1][:-1],
+    "pbkdf2 cut": OLDER["pbkdf2"][:-1],
     "pbkdf2 of an unknown digest": "pbkdf2:nosuch:10$salt$" + "0" * 64,
     "pbkdf2 of no rounds": "pbkdf2:sha256:0$salt$" + "0" * 64,
     "pbkdf2 of too many rounds": f"pbkdf2:sha256:{2**70}$salt$" + "0" * 64,
@@ -49,14 +53,14 @@ def test_hashes_of_one_password_differ() -> None:
     assert passwords.hash(PASSWORD) != passwords.hash(PASSWORD)
 
 
-@pytest.mark.parametrize("stored", [passwords.hash(PASSWORD), *OLDER_ARGON2, *WERKZEUG])
+@pytest.mark.parametrize("stored", [passwords.hash(PASSWORD), *OLDER.values()], ids=["new", *OLDER])
 def test_hashes_match_their_password_alone(stored: str) -> None:
     """argon2, and werkzeug's scrypt and pbkdf2, verify; another password does not."""
     assert passwords.matches(stored, PASSWORD)
     assert not passwords.matches(stored, PASSWORD + "!")
 
 
-@pytest.mark.parametrize("stored", [*OLDER_ARGON2, *WERKZEUG])
+@pytest.mark.parametrize("stored", OLDER.values(), ids=OLDER)
 def test_hashes_of_another_kind_are_outdated(stored: str) -> None:
     """Other schemes, variants and parameters are replaced."""
     renewed = passwords.renewed(stored, PASSWORD)
@@ -78,7 +82,7 @@ def test_a_damaged_hash_is_not_taken_over(stored: str) -> None:
         passwords.check_stored(stored)
 
 
-@pytest.mark.parametrize("stored", [*OLDER_ARGON2, *WERKZEUG])
+@pytest.mark.parametrize("stored", OLDER.values(), ids=OLDER)
 def test_a_hash_made_elsewhere_is_taken_over(stored: str) -> None:
     """Whatever verifies may be imported as it is."""
     assert passwords.check_stored(stored) == stored

@@ -151,7 +151,7 @@ def test_the_endpoints_are_those_of_the_application(app: Flask) -> None:
     """The table of endpoints has each route with its methods, and no other."""
     documented = dict(re.findall(r"^\| `(/\S+)` \| ([A-Z, ]+) \|", README, re.MULTILINE))
     routes = {rule.rule: ", ".join(sorted((rule.methods or set()) - {"OPTIONS"})) for rule in app.url_map.iter_rules()}
-    assert documented == routes
+    assert documented == routes, "README.md: the table of endpoints and the routes differ"
 
 
 def test_the_commands_are_those_of_the_application(app: Flask) -> None:

@@ -19,6 +19,7 @@ from authsvc.parts import parts
 from tests.conftest import Clock, Log, MakeApp, servers
 from tests.databases import PASSWORD, Databases
 from tests.dialects import Answer, Auth, Console, in_process
+from tests.refusals import TOKEN_REVOKED
 from tests.servers import Server
 
 ANOTHER_PASSWORD = "a-wholly-other-password"
@@ -110,7 +111,7 @@ def test_an_end_made_at_one_is_seen_by_the_next_request_at_the_other(
     }
     assert there.auth.verify(token).status == 200
     ways[way]()
-    assert Auth.verdict(there.auth.verify(token)) == (401, "Token is revoked.")
+    assert Auth.verdict(there.auth.verify(token)) == (401, TOKEN_REVOKED.reason)
     assert there.console.info(token).json["code"] == 401
 
 

@@ -12,11 +12,12 @@ from authsvc.passwords import Passwords
 from tests.conftest import Clock, Commands, Log, MakeApp, World
 from tests.databases import NOW, PASSWORD, SECRET_KEY
 from tests.dialects import Auth, Console, in_process
-from tests.test_passwords import DAMAGED, OLDER_ARGON2, WERKZEUG
+from tests.refusals import ACCOUNT_DISABLED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_REVOKED, WRONG_CREDENTIALS
+from tests.test_passwords import DAMAGED, OLDER
 from tests.test_tokens import spellings
 
 LIFETIME, IDLE = 43_200, 3_600
-EXPIRED, REVOKED, INVALID = "Token is expires.", "Token is revoked.", "Token is invalid."
+EXPIRED, REVOKED, INVALID = TOKEN_EXPIRED.reason, TOKEN_REVOKED.reason, TOKEN_INVALID.reason
 
 Query = Callable[..., list[Any]]
 
@@ -308,7 +309,7 @@ def test_a_login_with_bad_parameters_costs_nothing(make_app: MakeApp, hasher: Co
     assert hasher.matched == []
 
 
-@pytest.mark.parametrize("stored", [*OLDER_ARGON2, *WERKZEUG])
+@pytest.mark.parametrize("stored", OLDER.values(), ids=OLDER)
 def test_an_outdated_hash_is_upgraded_at_login(stored: str, auth: Auth, query: Query) -> None:
     """The right password is stored anew as today's argon2id, and keeps working."""
     query("UPDATE account SET password_hash = :stored WHERE name = 'user'", stored=stored)
@@ -320,9 +321,9 @@ def test_an_outdated_hash_is_upgraded_at_login(stored: str, auth: Auth, query: Q
 
 def test_a_wrong_password_upgrades_nothing(auth: Auth, query: Query) -> None:
     """Only who knows the password can have it stored anew."""
-    query("UPDATE account SET password_hash = :stored WHERE name = 'user'", stored=WERKZEUG[0])
+    query("UPDATE account SET password_hash = :stored WHERE name = 'user'", stored=OLDER["scrypt"])
     auth.login("user", "wrong")
-    assert query("SELECT password_hash FROM account WHERE name = 'user'") == [(WERKZEUG[0],)]
+    assert query("SELECT password_hash FROM account WHERE name = 'user'") == [(OLDER["scrypt"],)]
 
 
 def test_parallel_logins_with_an_outdated_hash_all_succeed(auth: Auth, console: Console, query: Query) -> None:
@@ -339,7 +340,7 @@ def test_parallel_logins_with_an_outdated_hash_all_succeed(auth: Auth, console: 
 def test_a_damaged_hash_is_a_wrong_password_and_an_error(stored: str, auth: Auth, query: Query, log: Log) -> None:
     """The caller learns nothing from it, the operator does."""
     query("UPDATE account SET password_hash = :stored WHERE name = 'user'", stored=stored)
-    assert auth.verdict(auth.login("user", PASSWORD)) == (403, "Wrong username or password.")
+    assert auth.verdict(auth.login("user", PASSWORD)) == WRONG_CREDENTIALS.auth
     (line,) = log.lines("account.damaged")
     assert (line["level"], line["account_id"]) == ("ERROR", 2)
 
@@ -363,11 +364,11 @@ class InterruptedPasswords(Passwords):
 @pytest.mark.parametrize(
     ("arguments", "stdin", "verdict"),
     [
-        (("account", "disable", "user"), "", (403, "Account is disabled.")),
+        (("account", "disable", "user"), "", ACCOUNT_DISABLED.auth),
         (
             ("account", "password", "user", "--password-stdin"),
             "another-password\n",
-            (403, "Wrong username or password."),
+            WRONG_CREDENTIALS.auth,
         ),
         (("account", "set", "user", "--permission", "1"), "", (200, None)),
     ],

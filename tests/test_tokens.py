@@ -1,6 +1,7 @@
 """Session ids and the signed texts that carry them."""
 
 import hashlib
+import itertools
 import string
 
 import pytest
@@ -98,6 +99,7 @@ def test_every_spelling_is_the_same_session(number: int) -> None:
         signed(SESSION_ID).upper(),
         *(signed(SESSION_ID)[:length] for length in (31, 32, 39, 40, 60, 80)),
     ],
+    ids=itertools.count(),  # what is signed is another with each run
 )
 def test_what_was_not_issued_is_invalid(token: str) -> None:
     """Cut, altered, doubled, signed with another key, salt, derivation, digest or without a date: not a token."""

@@ -21,6 +21,7 @@ from tests.databases import PASSWORD, SECRET_KEY
 from tests.dialects import JSON, Auth, Console, in_process
 from tests.doors import CODE_REQUIRED, DISABLED, IN, WRONG, WRONG_CODE, Door, door_of
 from tests.hashers import WatchedHasher
+from tests.refusals import BAD_PARAMETER, TOKEN_REVOKED
 from tests.servers import wait_for
 
 GUESS = "not-the-password"
@@ -83,7 +84,7 @@ def test_a_change_ends_the_accounts_sessions(
         password = f"{PASSWORD},{Authenticator(command.json('account', 'otp', 'user'), clock).code()}"
     token, other = auth.token("user", password), auth.token("admin", PASSWORD)
     command("account", "otp", "user", *change)
-    assert auth.verdict(auth.verify(token)) == (401, "Token is revoked.")
+    assert auth.verdict(auth.verify(token)) == (401, TOKEN_REVOKED.reason)
     assert auth.verify(other).status == 200
 
 
@@ -202,7 +203,7 @@ def test_a_code_that_is_no_text_is_no_parameter(
         clock.advance(30)
     code = authenticator.code()
     auth, console = Auth(in_process(app)), Console(in_process(app))
-    for dialect, refusal in ((auth, (400, "Parameter otp_code is not text.")), (console, (500, "参数错误"))):
+    for dialect, refusal in zip((auth, console), BAD_PARAMETER.of("otp_code is not text"), strict=True):
         text = value.replace("{}", code)
         body = f'{{"{dialect.name_parameter}": "user", "password": "{PASSWORD}", "otp_code": {text}}}'.encode()
         answer = dialect.call("POST", dialect.login_path, body=body, headers={"Content-Type": JSON})
@@ -336,7 +337,7 @@ def test_an_enrolment_and_a_recovery_at_the_same_moment_both_succeed(
         monkeypatch.setattr(Repository, "count_login", count_login_when_the_reset_waits)
         token = auth.token("user", f"{PASSWORD},{authenticator.recovery_codes[0]}")
         reset[0].result()
-    assert auth.verdict(auth.verify(token)) == (401, "Token is revoked.")
+    assert auth.verdict(auth.verify(token)) == (401, TOKEN_REVOKED.reason)
 
 
 @pytest.mark.parametrize("cut", [slice(0, -1), slice(1, None), slice(0, 14)])

@@ -7,6 +7,7 @@ import pytest
 from tests.conftest import Clock, Commands, MakeApp
 from tests.databases import AVATAR, PASSWORD, PHONE
 from tests.dialects import Ask, Auth, Console, in_process
+from tests.refusals import TOKEN_REVOKED, WRONG_CREDENTIALS
 
 ADMIN = {
     "id": 2,
@@ -63,7 +64,7 @@ def test_do_exit_answers_as_the_document_says(console: Console, token: str) -> N
 def test_do_exit_ends_the_session(console: Console, token: str) -> None:
     """At once."""
     console.exit(token)
-    assert console.verdict(console.info(token)) == (401, "未登录，请登录后再次访问")
+    assert console.verdict(console.info(token)) == TOKEN_REVOKED.console
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -96,7 +97,7 @@ def test_an_account_has_several_keys(key: str, console: Console) -> None:
 @pytest.mark.parametrize("key", [*NOBODY, "13800000001", "1380000000", "１３８００００００００", "010001", "+10001"])
 def test_what_only_looks_like_a_key_is_nobody(key: str, console: Console) -> None:
     """There is no falling through from one kind to the next, and no number is an error."""
-    assert console.verdict(console.login(key, PASSWORD)) == (500, "账号或密码错误")
+    assert console.verdict(console.login(key, PASSWORD)) == WRONG_CREDENTIALS.console
 
 
 def test_a_phone_is_never_an_id(console: Console, command: Commands) -> None:

@@ -7,6 +7,7 @@ import pytest
 from tests.conftest import Commands, MakeApp
 from tests.databases import PASSWORD, PHONE
 from tests.dialects import Ask, Auth, in_process
+from tests.refusals import BAD_PARAMETER, PERMISSION_MISSING, TOKEN_REVOKED, WRONG_CREDENTIALS, as_promised
 
 ADMIN = '{"id": 1, "username": "admin", "disabled": false, "role": "admin", "permission": 0, "otp": false}'
 
@@ -24,9 +25,8 @@ def test_login_works_as_the_document_says(auth: Auth) -> None:
 def test_a_refusal_reads_as_the_document_says(auth: Auth, token: str) -> None:
     """The status phrase, and the reason below it."""
     auth.logout(token)
-    assert auth.whoami(token).body.decode() == (
-        '{"code": 403, "msg": "Forbidden", "data": {"reason": "Token is revoked."}}'
-    )
+    body = as_promised(auth.whoami(token).body.decode())
+    assert body == f'{{"code": 403, "msg": "Forbidden", "data": {{"reason": "{TOKEN_REVOKED.reason}"}}}}'
 
 
 def test_logout_answers_as_the_document_says(auth: Auth, token: str) -> None:
@@ -37,7 +37,7 @@ def test_logout_answers_as_the_document_says(auth: Auth, token: str) -> None:
 @pytest.mark.parametrize("username", ["2", PHONE])
 def test_only_names_log_in_here(username: str, auth: Auth) -> None:
     """Neither an id nor a phone is a username."""
-    assert auth.verdict(auth.login(username, PASSWORD)) == (403, "Wrong username or password.")
+    assert auth.verdict(auth.login(username, PASSWORD)) == WRONG_CREDENTIALS.auth
 
 
 def test_names_are_told_as_typed(auth: Auth, command: Commands) -> None:
@@ -143,12 +143,12 @@ def test_a_refused_verify_names_the_scheme(auth: Auth) -> None:
     ("permission", "verdict"),
     [
         ("in-system", (200, None)),
-        ("IN-SYSTEM", (403, "Permission is missing.")),
-        ("in", (403, "Permission is missing.")),
-        ("bas dev", (403, "Permission is missing.")),
-        ("", (400, "Parameter permission is empty.")),
-        ("x" * 257, (400, "Parameter permission is longer than 256 characters.")),
-        ("a\0", (400, "Parameter permission is not text.")),
+        ("IN-SYSTEM", PERMISSION_MISSING.auth),
+        ("in", PERMISSION_MISSING.auth),
+        ("bas dev", PERMISSION_MISSING.auth),
+        ("", BAD_PARAMETER.of("permission is empty").auth),
+        ("x" * 257, BAD_PARAMETER.of("permission is longer than 256 characters").auth),
+        ("a\0", BAD_PARAMETER.of("permission is not text").auth),
     ],
 )
 def test_verify_asks_for_a_permission(permission: str, verdict: tuple[int, str | None], auth: Auth) -> None:
@@ -159,7 +159,7 @@ def test_verify_asks_for_a_permission(permission: str, verdict: tuple[int, str |
 def test_a_permission_is_asked_for_once(auth: Auth, token: str) -> None:
     """A proxy that appends its own to a caller's must not be fooled by either."""
     answer = auth.call("GET", "/verify?permission=bas&permission=x", token=token)
-    assert auth.verdict(answer) == (400, "Parameter permission is sent more than once.")
+    assert auth.verdict(answer) == BAD_PARAMETER.of("permission is sent more than once").auth
 
 
 @pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Purpose": "prefetch"}])

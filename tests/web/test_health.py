@@ -9,6 +9,7 @@ from flask import Flask
 from tests.conftest import MakeApp
 from tests.databases import Databases
 from tests.dialects import Auth, in_process
+from tests.refusals import WRONG_METHOD
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -48,4 +49,4 @@ def test_a_database_that_does_not_answer_is_not_ready(make_app: MakeApp, databas
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 def test_health_is_only_looked_at(path: str, app: Flask) -> None:
     """Other methods are refused in the words of /api/auth."""
-    assert Auth.verdict(in_process(app)("POST", path, {}, b"")) == (405, "Method is not allowed.")
+    assert Auth.verdict(in_process(app)("POST", path, {}, b"")) == WRONG_METHOD.auth

@@ -1,10 +1,13 @@
-"""CORS: which other sites' pages may use the service."""
+"""CORS, which says what other sites' pages may use; and the table of dialects."""
 
 import pytest
 
+from authsvc import web
 from tests.conftest import MakeApp
 from tests.databases import PASSWORD
-from tests.dialects import Answer, Auth, Console, in_process
+from tests.dialects import Answer, Auth, Console, Send, in_process
+from tests.refusals import CROSS_SITE, UNKNOWN_PATH
+from tests.web import toy
 
 CONSOLE = "https://console.example"
 ORIGINS = f"{CONSOLE},http://localhost:8080"
@@ -67,7 +70,7 @@ def test_no_other_origin_gets_anything(listed: str, origin: str, make_app: MakeA
     auth = Auth(in_process(make_app(AUTHSVC_CORS_ORIGINS=listed)))
     headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
     answer = auth.login("user", PASSWORD, headers=headers)
-    assert auth.verdict(answer) == (403, "Request comes from another site.")
+    assert auth.verdict(answer) == CROSS_SITE.auth
     assert cors(answer) == {}
 
 
@@ -75,5 +78,44 @@ def test_a_listed_origin_may_not_prefetch(make_app: MakeApp) -> None:
     """What its user did not ask for is refused to everybody."""
     auth = Auth(in_process(make_app(AUTHSVC_CORS_ORIGINS=ORIGINS)))
     answer = auth.login("user", PASSWORD, headers={"Origin": CONSOLE, "Sec-Purpose": "prefetch"})
-    assert auth.verdict(answer) == (403, "Request comes from another site.")
+    assert auth.verdict(answer) == CROSS_SITE.auth
     assert cors(answer)["Access-Control-Allow-Origin"] == CONSOLE
+
+
+@pytest.fixture
+def with_toy(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> Send:
+    """Carries requests to an application that speaks a third dialect."""
+    monkeypatch.setattr(web, "DIALECTS", (*web.DIALECTS, toy))
+    return in_process(make_app())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "said"),
+    [
+        ("GET", "/toy/view", {"yes": "user"}),
+        ("GET", "/toy/check", {"yes": "user"}),
+        ("GET", "/toy/nosuch", {"no": "NotFound", "at": "/toy/nosuch"}),
+        ("GET", "/toy", {"no": "NotFound", "at": "/toy"}),
+        ("POST", "/toy/view", {"no": "MethodNotAllowed", "at": "/toy/view"}),
+        ("GET", "/toy/crash", {"no": "ZeroDivisionError", "at": "/toy/crash"}),
+    ],
+)
+def test_a_third_dialect_is_one_module_and_one_line(
+    method: str, path: str, said: dict[str, str], with_toy: Send, token: str
+) -> None:
+    """Its views, its session checks and whatever goes wrong below its prefix are answered in its own words."""
+    answer = with_toy(method, path, {"satoken": token}, b"")
+    assert (answer.status, answer.json) == (418 if "no" in said else 200, said)
+
+
+@pytest.mark.parametrize("path", ["/toy/view", "/toy/check"])
+def test_a_third_dialect_refuses_in_its_own_words(path: str, with_toy: Send) -> None:
+    """What the service refuses, whether Flask is asked or not."""
+    answer = with_toy("GET", path, {"satoken": "x"}, b"")
+    assert (answer.status, answer.json) == (418, {"no": "TokenInvalid", "at": path})
+
+
+@pytest.mark.parametrize("path", ["/nosuch", "/toys", "/api/auth/nosuch"])
+def test_a_third_dialect_takes_nothing_from_the_others(path: str, with_toy: Send) -> None:
+    """A path that is not below its prefix is answered as ever."""
+    assert Auth.verdict(with_toy("GET", path, {}, b"")) == UNKNOWN_PATH.auth

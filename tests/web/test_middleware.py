@@ -7,6 +7,7 @@ import pytest
 from tests.conftest import Log
 from tests.databases import PASSWORD
 from tests.dialects import Answer, Auth, Console, Send, in_process
+from tests.refusals import TOO_LARGE, UNKNOWN_PATH
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_every_answer_is_json_that_nobody_keeps(path: str, send: Send) -> None:
 )
 def test_an_unknown_path_is_404(path: str, send: Send) -> None:
     """In the words of /api/auth, outside both prefixes too; never a redirect."""
-    assert Auth.verdict(get(send, path)) == (404, "Path is unknown.")
+    assert Auth.verdict(get(send, path)) == UNKNOWN_PATH.auth
 
 
 @pytest.mark.parametrize("path", ["", "/", "/nosuch", "/dologin", "/doLogin/", "/%ff", "//doLogin"])
@@ -69,14 +70,14 @@ def test_an_unknown_path_of_the_console_is_its_404(path: str, console: Console) 
 @pytest.mark.parametrize("path", ["/api/auth/verify", "/api/auth/nosuch", "/healthz", "/readyz", "/nosuch"])
 def test_no_path_takes_a_large_body(path: str, send: Send) -> None:
     """413, whatever it is for."""
-    assert Auth.verdict(send("POST", path, {}, b"x" * (16 * 1024 + 1))) == (413, "Body is longer than 16 KiB.")
+    assert Auth.verdict(send("POST", path, {}, b"x" * (16 * 1024 + 1))) == TOO_LARGE.auth
 
 
 @pytest.mark.parametrize("path", ["/getLoginInfo", "/nosuch"])
 def test_no_path_of_the_console_takes_a_large_body(path: str, console: Console) -> None:
     """In its own words."""
     answer = console.call("POST", path, body=b"x" * (16 * 1024 + 1))
-    assert console.verdict(answer) == (500, "参数错误")
+    assert console.verdict(answer) == TOO_LARGE.console
 
 
 # Request ids

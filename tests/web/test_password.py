@@ -8,16 +8,27 @@ import pytest
 from authsvc.passwords import Passwords
 from tests.conftest import Authenticator, Clock, Commands, Log, MakeApp, World
 from tests.databases import PASSWORD
-from tests.dialects import JSON, Answer, Auth, Verdict, in_process
+from tests.dialects import JSON, Answer, Auth, in_process
 from tests.doors import IN, WRONG, Door, throttled
 from tests.hashers import WatchedHasher
+from tests.refusals import (
+    BAD_PARAMETER,
+    CROSS_SITE,
+    THROTTLED,
+    TOKEN_EXPIRED,
+    TOKEN_INVALID,
+    TOKEN_MISSING,
+    TOKEN_REVOKED,
+    WRONG_CREDENTIALS,
+    Refused,
+)
 
 NEW = "a-new-password-of-mine"
 GUESS = "not-the-password"
 HOME = "127.0.0.1"
-WRONG_GUESS = (403, "Wrong username or password.")
-COMMON = "Parameter new_password is one of the most common passwords."
-BLOCKED = (429, "Too many failed logins. Try again in 300 seconds.")
+WRONG_GUESS = WRONG_CREDENTIALS.auth
+COMMON = "new_password is one of the most common passwords"
+BLOCKED = THROTTLED.of(300).auth
 
 
 def change(auth: Auth, token: str | None, password: str = PASSWORD, new: str = NEW, **more: Any) -> Answer:
@@ -45,7 +56,7 @@ def test_every_other_session_ends(world: World, token: str) -> None:
     others = [auth.token("user", PASSWORD), console.token("user", PASSWORD)]
     admin = auth.token("admin", PASSWORD)
     change(auth, token)
-    assert [auth.verdict(auth.whoami(other)) for other in others] == [(403, "Token is revoked.")] * 2
+    assert [auth.verdict(auth.whoami(other)) for other in others] == [TOKEN_REVOKED.auth] * 2
     assert [auth.verify(each).status for each in (token, admin)] == [200, 200]
     assert console.info(token).json["code"] == 200
 
@@ -59,36 +70,36 @@ def test_it_is_posted(auth: Auth, token: str, door: Door, method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "reason"),
+    ("spoil", "refused"),
     [
-        pytest.param(lambda _, __: None, "Token is missing.", id="missing"),
-        pytest.param(lambda _, token: token[:-5], "Token is invalid.", id="invalid"),
-        pytest.param(lambda world, token: world.auth.logout(token) and token, "Token is revoked.", id="revoked"),
-        pytest.param(lambda world, token: world.clock.advance(43201) or token, "Token is expires.", id="expired"),
+        pytest.param(lambda _, __: None, TOKEN_MISSING, id="missing"),
+        pytest.param(lambda _, token: token[:-5], TOKEN_INVALID, id="invalid"),
+        pytest.param(lambda world, token: world.auth.logout(token) and token, TOKEN_REVOKED, id="revoked"),
+        pytest.param(lambda world, token: world.clock.advance(43201) or token, TOKEN_EXPIRED, id="expired"),
         pytest.param(
             lambda world, token: world.command("account", "disable", "user") and token,
-            "Token is revoked.",
+            TOKEN_REVOKED,
             id="disabled",
         ),
     ],
 )
 def test_without_a_live_token_nothing_else_matters(
-    world: World, token: str, spoil: Any, reason: str, query: Any
+    world: World, token: str, spoil: Any, refused: Refused, query: Any
 ) -> None:
     """403 and the token's reason, whatever the parameters are; nobody guesses without a session."""
-    assert world.auth.verdict(change(world.auth, spoil(world, token), GUESS, "short")) == (403, reason)
+    assert world.auth.verdict(change(world.auth, spoil(world, token), GUESS, "short")) == refused.auth
     assert query("SELECT * FROM counter") == []
 
 
 @pytest.mark.parametrize(
     ("form", "reason"),
     [
-        ({"new_password": NEW}, "Parameter password is missing."),
-        ({"password": PASSWORD}, "Parameter new_password is missing."),
-        ({"password": PASSWORD, "new_password": ""}, "Parameter new_password is empty."),
-        ({"password": PASSWORD, "new_password": "x" * 257}, "Parameter new_password is longer than 256 characters."),
-        ({"password": PASSWORD, "new_password": "a\x00bcdefgh"}, "Parameter new_password is not text."),
-        ({"password": PASSWORD, "new_password": "short-1"}, "Parameter new_password must have 8 to 256 characters."),
+        ({"new_password": NEW}, "password is missing"),
+        ({"password": PASSWORD}, "new_password is missing"),
+        ({"password": PASSWORD, "new_password": ""}, "new_password is empty"),
+        ({"password": PASSWORD, "new_password": "x" * 257}, "new_password is longer than 256 characters"),
+        ({"password": PASSWORD, "new_password": "a\x00bcdefgh"}, "new_password is not text"),
+        ({"password": PASSWORD, "new_password": "short-1"}, "new_password must have 8 to 256 characters"),
         ({"password": PASSWORD, "new_password": "Password1"}, COMMON),
         ({"password": PASSWORD, "new_password": "ａａａａａａａａ"}, COMMON),
     ],
@@ -98,7 +109,7 @@ def test_a_parameter_that_cannot_be_used_is_named(
 ) -> None:
     """400 says which and why; nothing changes, no guess is counted, the session lives on."""
     answer = auth.call("POST", "/password", form=form, token=token)
-    assert auth.verdict(answer) == (400, reason)
+    assert auth.verdict(answer) == BAD_PARAMETER.of(reason).auth
     assert query("SELECT * FROM counter") == []
     assert door(PASSWORD) == IN
     assert auth.verify(token).status == 200
@@ -168,8 +179,7 @@ def test_two_step_verification_is_not_asked_again(auth: Auth, command: Commands,
 @pytest.mark.parametrize("header", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Purpose": "prefetch"}])
 def test_other_sites_change_nothing(auth: Auth, token: str, door: Door, header: dict[str, str]) -> None:
     """A browser that is sent by another site is refused."""
-    refused: Verdict = (403, "Request comes from another site.")
-    assert auth.verdict(change(auth, token, headers=header)) == refused
+    assert auth.verdict(change(auth, token, headers=header)) == CROSS_SITE.auth
     assert door(PASSWORD) == IN
 
 

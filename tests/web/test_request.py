@@ -5,9 +5,10 @@ import pytest
 from tests.conftest import MakeApp
 from tests.databases import PASSWORD
 from tests.dialects import Auth, Console, in_process
+from tests.refusals import TOKEN_INVALID, TOKEN_MISSING
 
 # What is sent, "T" standing for a live token; and what becomes of it.
-LIVE, MISSING, INVALID = "live", "Token is missing.", "Token is invalid."
+LIVE, MISSING, INVALID = "live", TOKEN_MISSING.reason, TOKEN_INVALID.reason
 CARRIERS: dict[str, tuple[dict[str, str], str]] = {
     "header": ({"satoken": "T"}, LIVE),
     "header in capitals": ({"SaToken": "T"}, LIVE),

@@ -15,33 +15,36 @@ from authsvc.passwords import Passwords
 from authsvc.tokens import Tokens
 from tests.conftest import MakeApp, World
 from tests.databases import NOW, PASSWORD, SECRET_KEY, Databases
-from tests.dialects import FORM, JSON, Ask, Auth, Console, Verdict, in_process
+from tests.dialects import FORM, JSON, Ask, Auth, Console, in_process
+from tests.refusals import (
+    ABSENT_PARAMETER,
+    ACCOUNT_DISABLED,
+    BAD_PARAMETER,
+    CROSS_SITE,
+    DEFECT,
+    GRANTED,
+    TOKEN_EXPIRED,
+    TOKEN_INVALID,
+    TOKEN_MISSING,
+    TOKEN_REVOKED,
+    TOO_LARGE,
+    UNAVAILABLE,
+    UNREADABLE_BODY,
+    WRONG_CREDENTIALS,
+    WRONG_METHOD,
+    WRONG_TYPE,
+    Refused,
+    Verdict,
+)
 
 Query = Callable[..., list[Any]]
-Situation = tuple[Ask, Verdict, Verdict]
+Situation = tuple[Ask, tuple[Verdict, Verdict]]
 
 RIGHT = f"NAME=user&password={PASSWORD}"
 RIGHT_JSON = json.dumps({"NAME": "user", "password": PASSWORD})
 BODY_MAX = 16 * 1024
 
-GRANTED: tuple[Verdict, Verdict] = (200, None), (200, "ok")
-WRONG: tuple[Verdict, Verdict] = (403, "Wrong username or password."), (500, "账号或密码错误")
-DISABLED: tuple[Verdict, Verdict] = (403, "Account is disabled."), (500, "此账号已被禁用，如有疑问，请联系管理员")
-CROSS_SITE: tuple[Verdict, Verdict] = (403, "Request comes from another site."), (403, "跨站请求被拒绝")
-UNREADABLE: tuple[Verdict, Verdict] = (400, "Body is not a JSON object."), (500, "参数错误")
-WRONG_TYPE: tuple[Verdict, Verdict] = (415, "Body is neither a form nor JSON."), (500, "参数错误")
-TOO_LARGE: tuple[Verdict, Verdict] = (413, "Body is longer than 16 KiB."), (500, "参数错误")
-WRONG_METHOD: tuple[Verdict, Verdict] = (405, "Method is not allowed."), (500, "不支持的请求方式")
-
-
-def absent(what: str) -> tuple[Verdict, Verdict]:
-    """A parameter is missing or empty."""
-    return (400, f"Parameter {what}."), (500, "请提供key与password参数")
-
-
-def bad(what: str) -> tuple[Verdict, Verdict]:
-    """A parameter is there and cannot be used."""
-    return (400, f"Parameter {what}."), (500, "参数错误")
+absent, bad = ABSENT_PARAMETER.of, BAD_PARAMETER.of
 
 
 def form(text: str | bytes) -> Ask:
@@ -76,63 +79,66 @@ def padded(length: int) -> Ask:
 
 LOGINS: dict[str, Situation] = {
     # The right password
-    "form": (form(RIGHT), *GRANTED),
-    "query": (query(RIGHT), *GRANTED),
-    "query of a POST": (Ask(query=RIGHT), *GRANTED),
-    "JSON": (json_text(RIGHT_JSON), *GRANTED),
-    "form of a GET": (Ask(method="GET", body=RIGHT), *GRANTED),
-    "name in the query, password in the form": (Ask(query="NAME=user", body=f"password={PASSWORD}"), *GRANTED),
-    "form with a charset": (Ask(body=RIGHT, type=f"{FORM}; charset=UTF-8"), *GRANTED),
-    "JSON with a charset": (Ask(body=RIGHT_JSON, type="Application/JSON;charset=utf-8"), *GRANTED),
-    "in capitals": (form(RIGHT.replace("user", "USER")), *GRANTED),
-    "in full-width letters": (form(RIGHT.replace("user", quote("ｕｓｅｒ"))), *GRANTED),
-    "unknown parameters": (form(f"{RIGHT}&remember=%ff&remember=%00&x={'x' * 300}&y"), *GRANTED),
-    "unknown JSON members": (json_text(RIGHT_JSON[:-1] + f', "x": null, "y": {{"x": {"9" * 5000}}}}}'), *GRANTED),
-    "unknown parameter without a name": (form(f"={'x' * 300}&{RIGHT}&&"), *GRANTED),
-    "an empty one-time code": (form(f"{RIGHT}&otp_code="), *GRANTED),
+    "form": (form(RIGHT), GRANTED),
+    "query": (query(RIGHT), GRANTED),
+    "query of a POST": (Ask(query=RIGHT), GRANTED),
+    "JSON": (json_text(RIGHT_JSON), GRANTED),
+    "form of a GET": (Ask(method="GET", body=RIGHT), GRANTED),
+    "name in the query, password in the form": (Ask(query="NAME=user", body=f"password={PASSWORD}"), GRANTED),
+    "form with a charset": (Ask(body=RIGHT, type=f"{FORM}; charset=UTF-8"), GRANTED),
+    "JSON with a charset": (Ask(body=RIGHT_JSON, type="Application/JSON;charset=utf-8"), GRANTED),
+    "in capitals": (form(RIGHT.replace("user", "USER")), GRANTED),
+    "in full-width letters": (form(RIGHT.replace("user", quote("ｕｓｅｒ"))), GRANTED),
+    "unknown parameters": (form(f"{RIGHT}&remember=%ff&remember=%00&x={'x' * 300}&y"), GRANTED),
+    "unknown JSON members": (json_text(RIGHT_JSON[:-1] + f', "x": null, "y": {{"x": {"9" * 5000}}}}}'), GRANTED),
+    "unknown parameter without a name": (form(f"={'x' * 300}&{RIGHT}&&"), GRANTED),
+    "an empty one-time code": (form(f"{RIGHT}&otp_code="), GRANTED),
     # Another password, another name
-    "wrong password": (form("NAME=user&password=wrong"), *WRONG),
-    "password in capitals": (form(RIGHT.upper().replace("NAME=USER&PASSWORD", "NAME=user&password")), *WRONG),
-    "password with a space": (form(f"{RIGHT}%20"), *WRONG),
-    "unknown account": (form(f"NAME=nobody&password={PASSWORD}"), *WRONG),
-    "zero-width character in the name": (form(RIGHT.replace("user", "us%E2%80%8Ber")), *WRONG),
-    "bidirectional character in the name": (form(RIGHT.replace("user", "%E2%80%AEuser")), *WRONG),
-    "space around the name": (form(RIGHT.replace("user", "+user+")), *WRONG),
-    "as many characters as there may be": (form(f"NAME={'é' * 256}&password={'é' * 256}"), *WRONG),
-    "what looks like SQL": (form("NAME=user'+--&password='+or+1=1+--"), *WRONG),
-    "lone percent sign": (form("NAME=%&password=%zz"), *WRONG),
-    "disabled account, right password": (form(f"NAME=off&password={PASSWORD}"), *DISABLED),
-    "disabled account, wrong password": (form("NAME=off&password=wrong"), *WRONG),
+    "wrong password": (form("NAME=user&password=wrong"), WRONG_CREDENTIALS),
+    "password in capitals": (
+        form(RIGHT.upper().replace("NAME=USER&PASSWORD", "NAME=user&password")),
+        WRONG_CREDENTIALS,
+    ),
+    "password with a space": (form(f"{RIGHT}%20"), WRONG_CREDENTIALS),
+    "unknown account": (form(f"NAME=nobody&password={PASSWORD}"), WRONG_CREDENTIALS),
+    "zero-width character in the name": (form(RIGHT.replace("user", "us%E2%80%8Ber")), WRONG_CREDENTIALS),
+    "bidirectional character in the name": (form(RIGHT.replace("user", "%E2%80%AEuser")), WRONG_CREDENTIALS),
+    "space around the name": (form(RIGHT.replace("user", "+user+")), WRONG_CREDENTIALS),
+    "as many characters as there may be": (form(f"NAME={'é' * 256}&password={'é' * 256}"), WRONG_CREDENTIALS),
+    "what looks like SQL": (form("NAME=user'+--&password='+or+1=1+--"), WRONG_CREDENTIALS),
+    "lone percent sign": (form("NAME=%&password=%zz"), WRONG_CREDENTIALS),
+    "disabled account, right password": (form(f"NAME=off&password={PASSWORD}"), ACCOUNT_DISABLED),
+    "disabled account, wrong password": (form("NAME=off&password=wrong"), WRONG_CREDENTIALS),
     # Missing and empty
-    "nothing": (Ask(), *absent("NAME is missing")),
-    "empty JSON object": (json_text("{}"), *absent("NAME is missing")),
-    "no name": (form("password=x"), *absent("NAME is missing")),
-    "no password": (form("NAME=user"), *absent("password is missing")),
-    "empty name": (form("NAME=&password=x"), *absent("NAME is empty")),
-    "empty password": (form("NAME=user&password="), *absent("password is empty")),
-    "name without a value": (form("NAME&password=x"), *absent("NAME is empty")),
-    "empty JSON name": (json_of(NAME="", password="x"), *absent("NAME is empty")),
-    "other case of a parameter's name": (form(RIGHT.replace("password", "Password")), *absent("password is missing")),
+    "nothing": (Ask(), absent("NAME is missing")),
+    "empty JSON object": (json_text("{}"), absent("NAME is missing")),
+    "no name": (form("password=x"), absent("NAME is missing")),
+    "no password": (form("NAME=user"), absent("password is missing")),
+    "empty name": (form("NAME=&password=x"), absent("NAME is empty")),
+    "empty password": (form("NAME=user&password="), absent("password is empty")),
+    "name without a value": (form("NAME&password=x"), absent("NAME is empty")),
+    "empty JSON name": (json_of(NAME="", password="x"), absent("NAME is empty")),
+    "other case of a parameter's name": (form(RIGHT.replace("password", "Password")), absent("password is missing")),
     # Repeated
-    "name twice in the query": (query(f"{RIGHT}&NAME=user"), *bad("NAME is sent more than once")),
-    "name twice in the form": (form(f"{RIGHT}&NAME=user"), *bad("NAME is sent more than once")),
-    "name in the query and in the form": (Ask(query="NAME=user", body=RIGHT), *bad("NAME is sent more than once")),
+    "name twice in the query": (query(f"{RIGHT}&NAME=user"), bad("NAME is sent more than once")),
+    "name twice in the form": (form(f"{RIGHT}&NAME=user"), bad("NAME is sent more than once")),
+    "name in the query and in the form": (Ask(query="NAME=user", body=RIGHT), bad("NAME is sent more than once")),
     "name in the query and in JSON": (
         replace(json_text(RIGHT_JSON), query="NAME="),
-        *bad("NAME is sent more than once"),
+        bad("NAME is sent more than once"),
     ),
-    "name twice in JSON": (json_text(f'{RIGHT_JSON[:-1]}, "NAME": "user"}}'), *bad("NAME is sent more than once")),
-    "password twice": (form(f"{RIGHT}&password="), *bad("password is sent more than once")),
+    "name twice in JSON": (json_text(f'{RIGHT_JSON[:-1]}, "NAME": "user"}}'), bad("NAME is sent more than once")),
+    "password twice": (form(f"{RIGHT}&password="), bad("password is sent more than once")),
     # Too long
-    "long name": (form(f"NAME={'x' * 257}&password=x"), *bad("NAME is longer than 256 characters")),
-    "long password": (form(f"NAME=user&password={'x' * 257}"), *bad("password is longer than 256 characters")),
-    "5,000 digits": (form(f"NAME={'9' * 5000}&password=x"), *bad("NAME is longer than 256 characters")),
-    "long JSON name": (json_of(NAME="x" * 257, password="x"), *bad("NAME is longer than 256 characters")),
+    "long name": (form(f"NAME={'x' * 257}&password=x"), bad("NAME is longer than 256 characters")),
+    "long password": (form(f"NAME=user&password={'x' * 257}"), bad("password is longer than 256 characters")),
+    "5,000 digits": (form(f"NAME={'9' * 5000}&password=x"), bad("NAME is longer than 256 characters")),
+    "long JSON name": (json_of(NAME="x" * 257, password="x"), bad("NAME is longer than 256 characters")),
     # Not text
     **{
         f"{what} for a {name} in a {where}": (
             replace(make(f"{RIGHT}&{name}=".replace(f"&{name}=", "")), **{field: broken}),  # type: ignore[arg-type]
-            *bad(f"{name} is not text"),
+            bad(f"{name} is not text"),
         )
         for what, value in {
             "invalid UTF-8": "%ff",
@@ -150,7 +156,7 @@ LOGINS: dict[str, Situation] = {
     **{
         f"JSON {value!s:.20} for a {name}": (
             json_of(**{"NAME": "x", "password": "x", name: value}),
-            *bad(f"{name} is not text"),
+            bad(f"{name} is not text"),
         )
         for value in (
             None,
@@ -170,12 +176,12 @@ LOGINS: dict[str, Situation] = {
         )
         for name in ("NAME", "password")
     },
-    "huge number for a name": (json_text(f'{{"NAME": {"9" * 5000}, "password": "x"}}'), *bad("NAME is not text")),
-    "raw invalid UTF-8 in a form": (form(b"NAME=\xff&password=x"), *bad("NAME is not text")),
-    "raw invalid UTF-8 in JSON": (json_text(b'{"NAME": "\xff", "password": "x"}'), *bad("NAME is not text")),
+    "huge number for a name": (json_text(f'{{"NAME": {"9" * 5000}, "password": "x"}}'), bad("NAME is not text")),
+    "raw invalid UTF-8 in a form": (form(b"NAME=\xff&password=x"), bad("NAME is not text")),
+    "raw invalid UTF-8 in JSON": (json_text(b'{"NAME": "\xff", "password": "x"}'), bad("NAME is not text")),
     # Unreadable bodies
     **{
-        f"JSON body {body[:12]!r}": (json_text(body), *UNREADABLE)
+        f"JSON body {body[:12]!r}": (json_text(body), UNREADABLE_BODY)
         for body in (
             *("x", "{", '{"NAME": "user"', "{}x", "{'NAME': 'user'}", '{"NAME": }', "\ufeff{}", '{"NAME": "a\nb"}'),
             *("[]", '["user"]', '"user"', "1", "true", "null", "NaN", '{"x": NaN}', '{"x": -Infinity}'),
@@ -185,34 +191,34 @@ LOGINS: dict[str, Situation] = {
     },
     # Bodies of other types and sizes
     **{
-        f"type {kind!r}": (Ask(body=RIGHT, type=kind), *WRONG_TYPE)
+        f"type {kind!r}": (Ask(body=RIGHT, type=kind), WRONG_TYPE)
         for kind in ("text/plain", "multipart/form-data; boundary=x", "application/xml", "application/jsonp", "x", "")
     },
-    "largest body": (padded(BODY_MAX), *GRANTED),
-    "too large body": (padded(BODY_MAX + 1), *TOO_LARGE),
-    "much too large body": (padded(BODY_MAX * 100), *TOO_LARGE),
-    "too large body of another type": (Ask(body="x" * (BODY_MAX + 1), type="text/plain"), *TOO_LARGE),
+    "largest body": (padded(BODY_MAX), GRANTED),
+    "too large body": (padded(BODY_MAX + 1), TOO_LARGE),
+    "much too large body": (padded(BODY_MAX * 100), TOO_LARGE),
+    "too large body of another type": (Ask(body="x" * (BODY_MAX + 1), type="text/plain"), TOO_LARGE),
     # Browsers
-    "cross-site": (from_site(Sec_Fetch_Site="cross-site"), *CROSS_SITE),
-    "cross-site in capitals": (from_site(Sec_Fetch_Site="Cross-Site"), *CROSS_SITE),
-    "cross-site GET": (Ask(method="GET", query=RIGHT, headers={"Sec-Fetch-Site": "cross-site"}), *CROSS_SITE),
-    "cross-site from somewhere": (from_site(Sec_Fetch_Site="cross-site", Origin="https://evil.example"), *CROSS_SITE),
-    "cross-site from nowhere": (from_site(Sec_Fetch_Site="cross-site", Origin="null"), *CROSS_SITE),
-    "prefetch": (from_site(Sec_Purpose="prefetch"), *CROSS_SITE),
-    "prerender": (from_site(Sec_Purpose="prefetch;prerender", Sec_Fetch_Site="same-origin"), *CROSS_SITE),
-    "same-origin": (from_site(Sec_Fetch_Site="same-origin"), *GRANTED),
-    "same-site": (from_site(Sec_Fetch_Site="same-site"), *GRANTED),
-    "address bar": (from_site(Sec_Fetch_Site="none"), *GRANTED),
-    "older browser": (from_site(Origin="https://console.example"), *GRANTED),
+    "cross-site": (from_site(Sec_Fetch_Site="cross-site"), CROSS_SITE),
+    "cross-site in capitals": (from_site(Sec_Fetch_Site="Cross-Site"), CROSS_SITE),
+    "cross-site GET": (Ask(method="GET", query=RIGHT, headers={"Sec-Fetch-Site": "cross-site"}), CROSS_SITE),
+    "cross-site from somewhere": (from_site(Sec_Fetch_Site="cross-site", Origin="https://evil.example"), CROSS_SITE),
+    "cross-site from nowhere": (from_site(Sec_Fetch_Site="cross-site", Origin="null"), CROSS_SITE),
+    "prefetch": (from_site(Sec_Purpose="prefetch"), CROSS_SITE),
+    "prerender": (from_site(Sec_Purpose="prefetch;prerender", Sec_Fetch_Site="same-origin"), CROSS_SITE),
+    "same-origin": (from_site(Sec_Fetch_Site="same-origin"), GRANTED),
+    "same-site": (from_site(Sec_Fetch_Site="same-site"), GRANTED),
+    "address bar": (from_site(Sec_Fetch_Site="none"), GRANTED),
+    "older browser": (from_site(Origin="https://console.example"), GRANTED),
     # Methods
-    **{f"{method}": (Ask(method=method, query=RIGHT), *WRONG_METHOD) for method in ("PUT", "PATCH", "DELETE", "FOO")},
+    **{f"{method}": (Ask(method=method, query=RIGHT), WRONG_METHOD) for method in ("PUT", "PATCH", "DELETE", "FOO")},
 }
 
 
 @pytest.mark.parametrize("name", LOGINS)
 def test_both_dialects_judge_a_login(name: str, world: World, query: Query) -> None:
     """Each answers in its own words; a session is opened by the granted login alone."""
-    ask, *verdicts = LOGINS[name]
+    ask, verdicts = LOGINS[name]
     if name.startswith("disabled"):
         world.command("account", "add", "off", "--password-stdin", stdin=PASSWORD)
         world.command("account", "disable", "off")
@@ -226,7 +232,7 @@ def test_both_dialects_judge_a_login(name: str, world: World, query: Query) -> N
 @pytest.mark.parametrize("name", ["cross-site", "prefetch", "too large body", "PUT"])
 def test_both_dialects_judge_a_logout(name: str, world: World, token: str) -> None:
     """What is refused ends no session."""
-    ask, *verdicts = LOGINS[name]
+    ask, verdicts = LOGINS[name]
     for dialect, verdict in zip((world.auth, world.console), verdicts, strict=True):
         assert dialect.verdict(dialect.ask(dialect.logout_path, ask, token)) == verdict
     assert world.auth.verify(token).status == 200
@@ -289,59 +295,59 @@ def other_first(token: str) -> str:
     return ("B" if token.startswith("A") else "A") + token[1:]
 
 
-LIVE, MISSING, INVALID = None, "Token is missing.", "Token is invalid."
-EXPIRED, REVOKED = "Token is expires.", "Token is revoked."
+LIVE = None
 
-TOKENS: dict[str, tuple[Callable[[World], str | None], str | None]] = {
+TOKENS: dict[str, tuple[Callable[[World], str | None], Refused | None]] = {
     "of /api/auth": (lambda world: world.auth.token("user", PASSWORD), LIVE),
     "of /AccAdmin": (lambda world: world.console.token("user", PASSWORD), LIVE),
-    "none": (lambda _: None, MISSING),
-    "empty": (lambda _: "", MISSING),
-    "only spaces": (lambda _: "   ", MISSING),
-    "too old": (after(lambda world, _: world.clock.advance(43_200)), EXPIRED),
-    "idle": (after(lambda world, _: world.clock.advance(3_600)), EXPIRED),
+    "none": (lambda _: None, TOKEN_MISSING),
+    "empty": (lambda _: "", TOKEN_MISSING),
+    "only spaces": (lambda _: "   ", TOKEN_MISSING),
+    "too old": (after(lambda world, _: world.clock.advance(43_200)), TOKEN_EXPIRED),
+    "idle": (after(lambda world, _: world.clock.advance(3_600)), TOKEN_EXPIRED),
     "too old and purged": (
         after(lambda world, _: purge(world)),
-        EXPIRED,
+        TOKEN_EXPIRED,
     ),
-    "ended by /api/auth": (after(lambda world, token: world.auth.logout(token)), REVOKED),
-    "ended by /AccAdmin": (after(lambda world, token: world.console.exit(token)), REVOKED),
-    "replaced": (after(lambda world, token: world.console.login("user", PASSWORD, token=token)), REVOKED),
-    "of a disabled account": (after(lambda world, _: world.command("account", "disable", "user")), REVOKED),
-    "ended by an administrator": (after(lambda world, _: world.command("account", "logout", "user")), REVOKED),
+    "ended by /api/auth": (after(lambda world, token: world.auth.logout(token)), TOKEN_REVOKED),
+    "ended by /AccAdmin": (after(lambda world, token: world.console.exit(token)), TOKEN_REVOKED),
+    "replaced": (after(lambda world, token: world.console.login("user", PASSWORD, token=token)), TOKEN_REVOKED),
+    "of a disabled account": (after(lambda world, _: world.command("account", "disable", "user")), TOKEN_REVOKED),
+    "ended by an administrator": (after(lambda world, _: world.command("account", "logout", "user")), TOKEN_REVOKED),
     "before a new password": (
         after(lambda world, _: world.command("account", "password", "2", "--password-stdin", stdin="a-new-password")),
-        REVOKED,
+        TOKEN_REVOKED,
     ),
-    "well signed, but of no session": (lambda _: Tokens([SECRET_KEY], lambda: NOW).issue()[0], REVOKED),
-    "dated in the future": (in_the_future, INVALID),
-    "cut": (spoilt(lambda token: token[:-1]), INVALID),
-    "altered": (spoilt(other_first), INVALID),
-    "doubled": (spoilt(lambda token: token + token), INVALID),
-    "doubled with a comma": (spoilt(lambda token: f"{token}, {token}"), INVALID),
-    "quoted": (spoilt(lambda token: f'"{token}"'), INVALID),
-    "of another key": (lambda _: Tokens(["x" * 32]).issue()[0], INVALID),
-    "of another purpose": (lambda _: signed("i" * 32, salt="authsvc.seed"), INVALID),
-    "of another digest": (lambda _: signed("i" * 32), INVALID),
-    "garbage": (lambda _: "5b317500-9f75-4f8d-b2ba-c15174f4254c", INVALID),
-    "not ASCII": (lambda _: "é" * 40, INVALID),
-    "long": (lambda _: "x" * 5000, INVALID),
+    "well signed, but of no session": (lambda _: Tokens([SECRET_KEY], lambda: NOW).issue()[0], TOKEN_REVOKED),
+    "dated in the future": (in_the_future, TOKEN_INVALID),
+    "cut": (spoilt(lambda token: token[:-1]), TOKEN_INVALID),
+    "altered": (spoilt(other_first), TOKEN_INVALID),
+    "doubled": (spoilt(lambda token: token + token), TOKEN_INVALID),
+    "doubled with a comma": (spoilt(lambda token: f"{token}, {token}"), TOKEN_INVALID),
+    "quoted": (spoilt(lambda token: f'"{token}"'), TOKEN_INVALID),
+    "of another key": (lambda _: Tokens(["x" * 32]).issue()[0], TOKEN_INVALID),
+    "of another purpose": (lambda _: signed("i" * 32, salt="authsvc.seed"), TOKEN_INVALID),
+    "of another digest": (lambda _: signed("i" * 32), TOKEN_INVALID),
+    "garbage": (lambda _: "5b317500-9f75-4f8d-b2ba-c15174f4254c", TOKEN_INVALID),
+    "not ASCII": (lambda _: "é" * 40, TOKEN_INVALID),
+    "long": (lambda _: "x" * 5000, TOKEN_INVALID),
 }
 
 
 @pytest.mark.parametrize("name", TOKENS)
 def test_both_dialects_judge_a_token(name: str, world: World) -> None:
     """Each endpoint that takes a token tells, in its own words, what became of it."""
-    make, reason = TOKENS[name]
+    make, refused = TOKENS[name]
     token = make(world)
     auth, console = world.auth, world.console
-    login_reason = "Parameter username is missing." if reason == MISSING else reason
-    refused = 400 if reason == MISSING else 403
-    assert auth.verdict(auth.verify(token)) == ((401, reason) if reason else (200, None))
-    assert auth.verdict(auth.whoami(token)) == ((refused, login_reason) if reason else (200, None))
-    assert console.verdict(console.info(token)) == ((401, "未登录，请登录后再次访问") if reason else (200, "ok"))
-    # Last, as it ends what lives. No token at all is no failure: there is nothing to end.
-    assert auth.verdict(auth.logout(token)) == ((403, reason) if reason not in {LIVE, MISSING} else (200, None))
+    # No token at all is a login without a name, and nothing to log out.
+    login = absent("username is missing") if refused is TOKEN_MISSING else refused
+    logout = None if refused is TOKEN_MISSING else refused
+    assert auth.verdict(auth.verify(token)) == ((401, refused.reason) if refused else (200, None))
+    assert auth.verdict(auth.whoami(token)) == (login or GRANTED)[0]
+    assert console.verdict(console.info(token)) == (refused or GRANTED)[1]
+    # Last, as it ends what lives.
+    assert auth.verdict(auth.logout(token)) == (logout or GRANTED)[0]
     assert console.verdict(console.exit(token)) == (200, "ok")
 
 
@@ -353,10 +359,10 @@ def test_a_database_that_is_away_is_no_verdict(make_app: MakeApp, databases: Dat
     send = in_process(make_app(AUTHSVC_DATABASE_URL=databases.empty()))
     auth, console, token = Auth(send), Console(send), Tokens([SECRET_KEY], lambda: NOW).issue()[0]
     for answer in (auth.login("user", PASSWORD), auth.verify(token), auth.logout(token), auth.whoami(token)):
-        assert (auth.verdict(answer), answer.headers["Retry-After"]) == ((503, "Service is unavailable."), "5")
+        assert (auth.verdict(answer), answer.headers["Retry-After"]) == (UNAVAILABLE.auth, "5")
     for answer in (console.login("user", PASSWORD), console.info(token), console.exit(token)):
         assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
-        assert console.verdict(answer) == (500, "系统繁忙，请稍后再试")
+        assert console.verdict(answer) == UNAVAILABLE.console
 
 
 class BrokenPasswords(Passwords):
@@ -371,8 +377,8 @@ def test_a_mistake_of_ours_gives_nothing_away(make_app: MakeApp) -> None:
     """Neither a stack trace nor what the program was working on."""
     send = in_process(make_app(BrokenPasswords()))
     auth, console = Auth(send), Console(send)
-    assert auth.verdict(auth.login("user", PASSWORD)) == (500, "Something went wrong.")
-    assert console.verdict(console.login("user", PASSWORD)) == (500, "系统繁忙，请稍后再试")
+    assert auth.verdict(auth.login("user", PASSWORD)) == DEFECT.auth
+    assert console.verdict(console.login("user", PASSWORD)) == DEFECT.console
 
 
 # Whatever is sent
@@ -412,4 +418,4 @@ def test_nothing_that_is_sent_breaks_a_dialect(
         assert world.auth.verdict(answer)[0] in {200, 400, 401, 403, 405, 415}
     for path in ("/doLogin", "/doExit", "/getLoginInfo"):
         answer = world.console.call(method, f"{path}?{urlencoded(query)}", body=body[1], headers=headers, token=token)
-        assert world.console.verdict(answer)[1] != "系统繁忙，请稍后再试"
+        assert world.console.verdict(answer) != DEFECT.console
