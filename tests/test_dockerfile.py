@@ -15,7 +15,7 @@ def test_its_label_tells_the_version() -> None:
 
 
 def test_every_stage_is_built_on_one_python_and_one_debian() -> None:
-    """One image from outside, named by the minor version and the release of Debian; every stage is built on that one."""
+    """One image from outside, named by the minor version and the release of Debian; all stages are built on it."""
     outside, *stages = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
     assert outside == "python:3.14-slim-trixie"
     assert set(stages) == {"base"}

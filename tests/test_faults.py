@@ -32,7 +32,7 @@ from tests.conftest import Clock, MakeApp, StartServer, servers
 from tests.databases import PASSWORD, SECRET_KEY, Databases, PostgresDatabases
 from tests.dialects import Answer, Auth, Console, in_process
 from tests.postgres import Postgres, running_postgres
-from tests.refusals import BUSY, UNAVAILABLE, as_promised
+from tests.refusals import BUSY, UNAVAILABLE
 from tests.servers import Server, wait_for
 
 SOON = 5.0
@@ -72,10 +72,7 @@ def every_request(server: Server, token: str, password: str = PASSWORD) -> list[
 
 def refusals(answers: list[Answer]) -> set[tuple[int, str | None, str]]:
     """Status, Retry-After and body of each."""
-    return {
-        (answer.status, answer.headers.get("Retry-After"), as_promised(answer.body.decode().strip()))
-        for answer in answers
-    }
+    return {(answer.status, answer.headers.get("Retry-After"), answer.body.decode().strip()) for answer in answers}
 
 
 def readiness(server: Server) -> tuple[int, Any]:

@@ -8,7 +8,7 @@ from tests.refusals import PROMISED, told
 
 
 @pytest.mark.parametrize("kind", PROMISED)
-def test_each_refusal_says_what_is_promised(kind: type[BaseException]) -> None:
+def test_each_refusal_says_what_is_promised(kind: type[Exception]) -> None:
     """In both dialects. Whoever changes a message changes it in `tests/refusals.py`, too."""
     assert told(kind) == PROMISED[kind]
 

@@ -24,7 +24,7 @@ from tests import description
 from tests.conftest import Commands, MakeApp
 from tests.databases import PASSWORD
 from tests.dialects import JSON, Answer
-from tests.refusals import DEFECT, PERMISSION_MISSING, TOKEN_REVOKED, as_promised
+from tests.refusals import DEFECT, PERMISSION_MISSING, TOKEN_REVOKED
 
 CHECKS = [
     not_a_server_error,
@@ -59,7 +59,6 @@ class Fuzz:
     def ask(self, case: Case) -> Answer:
         """Carry one."""
         response = case.call()
-        response.content = as_promised(response.content.decode()).encode()
         case.validate_response(response, checks=CHECKS)
         headers = Headers([(name, value) for name, values in response.headers.items() for value in values])
         answer = Answer(response.status_code, headers, response.content)

@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import Commands, MakeApp
 from tests.databases import PASSWORD, PHONE
 from tests.dialects import Ask, Auth, in_process
-from tests.refusals import BAD_PARAMETER, PERMISSION_MISSING, TOKEN_REVOKED, WRONG_CREDENTIALS, as_promised
+from tests.refusals import BAD_PARAMETER, PERMISSION_MISSING, TOKEN_REVOKED, WRONG_CREDENTIALS
 
 ADMIN = '{"id": 1, "username": "admin", "disabled": false, "role": "admin", "permission": 0, "otp": false}'
 
@@ -25,7 +25,7 @@ def test_login_works_as_the_document_says(auth: Auth) -> None:
 def test_a_refusal_reads_as_the_document_says(auth: Auth, token: str) -> None:
     """The status phrase, and the reason below it."""
     auth.logout(token)
-    body = as_promised(auth.whoami(token).body.decode())
+    body = auth.whoami(token).body.decode()
     assert body == f'{{"code": 403, "msg": "Forbidden", "data": {{"reason": "{TOKEN_REVOKED.reason}"}}}}'
 
 

@@ -2,12 +2,12 @@
 
 from typing import NoReturn
 
-from authsvc.web.request import whoami
-from authsvc.web.responses import Answer, Check
 from flask import Blueprint, Response
 
 from authsvc.config import Config
 from authsvc.sessions import LiveSession
+from authsvc.web.request import whoami
+from authsvc.web.responses import Answer, Check
 
 blueprint = Blueprint("toy", __name__, url_prefix="/toy")
 
