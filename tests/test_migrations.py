@@ -75,6 +75,15 @@ def test_a_downgraded_database_can_be_upgraded(app: Flask) -> None:
     assert tables(app) == {"alembic_version", *metadata.tables}
 
 
+def test_the_id_of_a_deleted_account_stays_its_own(app: Flask, query: Query) -> None:
+    """Both databases number on behind it, also where the table was made by an older schema."""
+    with app.app_context():
+        downgrade(directory=str(MIGRATIONS), revision="0002")
+    upgrade(app)
+    query("DELETE FROM account WHERE id = 2")
+    assert parts(app).administration.add_account("new", password="a long password") == 3
+
+
 def test_every_installation_starts_with_two_roles(empty_app: Flask) -> None:
     """Role 1 is `admin` with the console's permissions, role 2 is `user` with none."""
     upgrade(empty_app)

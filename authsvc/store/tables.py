@@ -16,7 +16,7 @@ from sqlalchemy import (
     table,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 """The migration this code is written for; a test holds it equal to the head of `migrations/`."""
 
 metadata = MetaData(
@@ -70,6 +70,13 @@ account = Table(
     Column("otp_seed", Text),
     # The last time step that was used.
     Column("otp_step", BigInteger, nullable=False, server_default="0"),
+    # Wrong one-time codes in a row.
+    Column("otp_row", Integer, nullable=False, server_default="0"),
+    # Encrypted too: a seed that its owner has not confirmed, and since when it waits.
+    Column("otp_pending_seed", Text),
+    Column("otp_pending_at", Double),
+    # The id of a deleted account is never given again. PostgreSQL numbers rows so by itself.
+    sqlite_autoincrement=True,
 )
 
 # Recovery codes that have not been used; only the SHA-256 of each is kept.
@@ -119,6 +126,20 @@ setting = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+# What happened, and who did it. No foreign key: it outlives its account.
+trail = Table(
+    "trail",
+    metadata,
+    Column("id", _ID, Identity(), primary_key=True),
+    Column("at", Double, nullable=False, index=True),
+    Column("event", Text, nullable=False),
+    Column("account_id", BigInteger, index=True),
+    Column("by", Text, nullable=False),
+    Column("address", Text),
+    # A JSON object.
+    Column("detail", Text, nullable=False),
 )
 
 # Alembic's own.
