@@ -4,6 +4,8 @@
 tables: a message that is changed fails the test that is about it, and no other.
 """
 
+import functools
+import json
 import re
 from typing import NamedTuple
 
@@ -90,3 +92,21 @@ WRONG_METHOD = _promise(http.MethodNotAllowed, (405, "Method is not allowed."), 
 TOO_LARGE = _promise(http.RequestEntityTooLarge, (413, "Body is longer than 16 KiB."), _UNUSABLE)
 WRONG_TYPE = _promise(http.UnsupportedMediaType, (415, "Body is neither a form nor JSON."), _UNUSABLE)
 DEFECT = _promise(Exception, (500, "Something went wrong."), _TROUBLE)
+
+
+@functools.cache
+def _changed() -> list[tuple[re.Pattern[str], str]]:
+    pairs = {pair for kind, promised in PROMISED.items() for pair in zip(told(kind), promised, strict=True)}
+    texts = [[json.dumps(text, ensure_ascii=False) for _, text in pair] for pair in pairs]
+    return [
+        (re.compile(re.escape(here).replace(r"\{\}", "(.*?)")), promised.replace("{}", r"\1"))
+        for here, promised in texts
+        if here != promised
+    ]
+
+
+def as_promised(body: str) -> str:
+    """The JSON of an answer, each changed message replaced by the promised one, which is what openapi.json quotes."""
+    for here, promised in _changed():
+        body = here.sub(promised, body)
+    return body

@@ -140,7 +140,7 @@ NO_ZONE = "is not a time zone this machine knows, such as Asia/Shanghai"
         ("ADMIN_PASSWORD", "short", "must have 8 to 256 characters"),
         ("ADMIN_PASSWORD", "iloveyou", "is one of the most common passwords"),
         ("LOG_LEVEL", "LOUD", "must be DEBUG, INFO, WARNING, ERROR or CRITICAL"),
-        *((f"{name}_FILE", "/nonexistent", None) for name in SECRETS),
+        *((f"{name}_FILE", "/nonexistent", None) for name in sorted(SECRETS)),
     ],
 )
 def test_a_bad_value_is_told_in_one_sentence(
@@ -181,7 +181,7 @@ def test_postgresql_needs_a_key(problems: Callable[..., list[str]]) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("name", sorted(SECRETS))
 def test_no_problem_quotes_a_secret(name: str, problems: Callable[..., list[str]]) -> None:
     """What is wrong with a secret is told without it."""
     told = "\n".join(problems(**{"SECRET_KEY": KEY, name: f"s:{SECRET}\0"[:20], "PORT": "x"}))
