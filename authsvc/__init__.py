@@ -25,7 +25,7 @@ def create_app(
 ) -> Flask:
     """Build the application; no database is touched. Raises ConfigError where the environment cannot be used."""
     config = config or load()
-    passwords = passwords or Passwords(max_waiting=config.hash_threads)
+    passwords = passwords or Passwords(max_waiting=config.hash_threads, minimum=config.password_min)
     app = Flask(__name__, static_folder=None)
     database = store.init_app(app, config.database_url)
     tokens, seeds = Tokens(config.secret_keys, clock), Seeds(config.secret_keys)
@@ -36,7 +36,7 @@ def create_app(
         config=config,
         database=database,
         service=service,
-        own_account=OwnAccount(database, authenticator, passwords, clock),
+        own_account=OwnAccount(database, authenticator, passwords, tokens, sessions, clock),
         administration=Administration(database, passwords, seeds, sessions, clock),
     )
     parts.init_app(app)

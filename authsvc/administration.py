@@ -1,6 +1,7 @@
 """The administrator's verbs: accounts, roles and the console's configuration."""
 
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -9,19 +10,22 @@ from typing import Any
 from authsvc import errors, otp
 from authsvc.accounts import Account, Role
 from authsvc.events import Event
-from authsvc.identifiers import Key, check_name, check_phone, is_text
+from authsvc.identifiers import Key, by_name, check_label, check_name, check_phone, is_text
 from authsvc.otp import Seeds
-from authsvc.passwords import Passwords, check_new
+from authsvc.passwords import Passwords
 from authsvc.sessions import Session, SessionLimits
 from authsvc.store.database import Database
 from authsvc.store.repository import Repository
-from authsvc.throttle import known_account
+from authsvc.throttle import by_key, known_account
 
 DEFAULT_ROLE = "user"
 """The role of an account that is given none."""
 
 _ADMIN_ROLE, _ADMIN_NAME = "admin", "admin"
 _PERMISSION_MAX = 2**63 - 1
+_CODE_MAX, _AVATAR_MAX, _APPCFG_MAX = 128, 512, 16 * 1024  # characters
+# A console puts it where a browser would run `javascript:` or load from anywhere else.
+_AVATAR = re.compile(r"https?://|/(?!/)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Administration:
         """
         if self._database.read(Repository.has_accounts):
             return None
-        chosen = password or secrets.token_urlsafe(12)
+        chosen = password or secrets.token_urlsafe(16)
         password_hash = self._passwords.hash(chosen)
         with self._database.write(exclusive=True) as repository:
             # Asked again under the lock: replicas that start together all came this far.
@@ -86,7 +90,7 @@ class Administration:
         check_name(name)
         _check(phone=phone, avatar=avatar, permission=permission)
         if password_hash is None:
-            password_hash = self._passwords.hash(check_new(password or ""))
+            password_hash = self._passwords.hash(self._passwords.check_new(password or "", about=(name, phone)))
         else:
             self._passwords.check_stored(password_hash)
         with self._database.write() as repository:
@@ -144,7 +148,9 @@ class Administration:
 
     def set_password(self, key: Key, password: str) -> None:
         """Give an account a new password and end its sessions. Raises UnknownAccount, BadParameter."""
-        password_hash = self._passwords.hash(check_new(password))
+        account = self.account(key)
+        about = (account.name, account.phone)
+        password_hash = self._passwords.hash(self._passwords.check_new(password, about=about))
         self._change_and_end_sessions(key, Event.PASSWORD_CHANGED, password_hash=password_hash)
 
     def set_disabled(self, key: Key, disabled: bool) -> None:
@@ -173,7 +179,7 @@ class Administration:
         """
         seed, codes = otp.new_seed(), otp.new_recovery_codes()
         hashes = [code_hash for code in codes if (code_hash := otp.recovery_hash(code))]
-        account = self._change_otp(key, Event.OTP_ENABLED, self._seeds.encrypt(seed), hashes)
+        account = self._change_otp(key, Event.OTP_ENABLED, seed, hashes)
         return Enrolment(otp.uri(seed, account.name), seed, tuple(codes))
 
     def disable_otp(self, key: Key) -> None:
@@ -185,7 +191,8 @@ class Administration:
             account = _existing(repository, key)
             # In the order in which a login with a recovery code locks them.
             repository.replace_recovery_codes(account.id, code_hashes)
-            repository.change_account(account.id, otp_seed=seed, otp_step=0)
+            sealed = None if seed is None else self._seeds.encrypt(seed, account.id)
+            repository.change_account(account.id, otp_seed=sealed, otp_step=0, otp_row=0)
             repository.note(event, account.id)
             repository.end_sessions(account.id, event)
         return account
@@ -194,7 +201,12 @@ class Administration:
         """Forget the wrong guesses counted against an account. Raises UnknownAccount."""
         with self._database.write() as repository:
             account = _existing(repository, key)
-            repository.forgive_all(known_account(account.id))
+            # In the order in which a login locks them.
+            repository.change_account(account.id, otp_row=0)
+            keys = [Key("id", account.id), by_name(account.name)]
+            if account.phone:
+                keys.append(Key("phone", account.phone))
+            repository.forgive_all([known_account(account.id), *map(by_key, keys)])
             repository.note(Event.ACCOUNT_UNLOCKED, account.id)
 
     def sessions(self, key: Key) -> list[Session]:
@@ -210,8 +222,7 @@ class Administration:
     def add_role(self, code: str, name: str) -> None:
         """Create a role that grants nothing. Raises BadParameter, Conflict."""
         _check_code("code", code)
-        if not name.strip() or not is_text(name):
-            raise errors.BadParameter("name", "is empty or not text")
+        check_label(name)
         with self._database.write() as repository:
             repository.add_role(code, name)
             repository.note(Event.ROLE_ADDED, role=code)
@@ -240,8 +251,8 @@ class Administration:
 
     def set_appcfg(self, value: str) -> None:
         """Replace the console's configuration. Raises BadParameter where it is no JSON object."""
-        if not _is_json_object(value):
-            raise errors.BadParameter("appcfg", "must be a JSON object")
+        if len(value) > _APPCFG_MAX or not _is_json_object(value):
+            raise errors.BadParameter("appcfg", f"must be a JSON object of up to {_APPCFG_MAX} characters")
         with self._database.write() as repository:
             repository.set_appcfg(value)
             repository.note(Event.APPCFG_CHANGED)
@@ -268,14 +279,14 @@ def _existing(repository: Repository, key: Key) -> Account:
 def _check(*, phone: str | None, avatar: str | None, permission: int | None) -> None:
     if phone is not None:
         check_phone(phone)
-    if avatar is not None and not is_text(avatar):
-        raise errors.BadParameter("avatar", "is not text")
+    if avatar is not None and not (is_text(avatar) and len(avatar) <= _AVATAR_MAX and _AVATAR.match(avatar)):
+        raise errors.BadParameter("avatar", f"must be a path or an http(s) URL of up to {_AVATAR_MAX} characters")
     if permission is not None and not 0 <= permission <= _PERMISSION_MAX:
         raise errors.BadParameter("permission", f"must be from 0 to {_PERMISSION_MAX}")
 
 
 def _check_code(what: str, code: str) -> str:
     # Codes are joined with spaces on their way out of the database.
-    if not code or not code.isprintable() or " " in code:
-        raise errors.BadParameter(what, "must be printable and without spaces")
+    if not 1 <= len(code) <= _CODE_MAX or not code.isprintable() or " " in code:
+        raise errors.BadParameter(what, f"must have 1 to {_CODE_MAX} printable characters and no spaces")
     return code

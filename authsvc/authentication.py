@@ -21,7 +21,7 @@ from authsvc.passwords import DamagedHash, Passwords
 from authsvc.sessions import CLOCK_SKEW, Client
 from authsvc.store.database import Database
 from authsvc.store.repository import Repository
-from authsvc.throttle import KNOWN_ADDRESS_DAYS, Counter, Counters, Limits, known_account, network, unknown_account
+from authsvc.throttle import KNOWN_ADDRESS_DAYS, Counter, Counters, Limits, network
 
 _PURGE_EVERY, _PURGE_BATCH = 16, 320
 """After how many tries, right or wrong, how many rows of each kind are dropped: more than those add."""
@@ -37,6 +37,17 @@ class Match:
     """Without the code that was appended to it."""
     code: str | None = field(repr=False)
 
+    @property
+    def factors(self) -> list[str]:
+        """What the account proves itself with, once the code is confirmed."""
+        if self.credentials.otp_seed is None:
+            return ["password"]
+        return ["password", "recovery_code" if self.counters.recovery else "one_time_code"]
+
+
+class CredentialsChangedError(Exception):
+    """Password, seed or the account itself are no longer what was matched: match again."""
+
 
 class Authenticator:
     """Matches what a caller knows against what is stored; `refused` is the event that a wrong guess is noted as."""
@@ -51,74 +62,48 @@ class Authenticator:
         self._clock = clock
         self._tries = itertools.count()
 
-    def match(self, key: Key, password: str, code: str | None, client: Client, refused: Event) -> Match:
+    def match(
+        self,
+        key: Key,
+        password: str,
+        code: str | None,
+        client: Client,
+        refused: Event,
+        *,
+        counted_as: Key | None = None,
+    ) -> Match:
         """Match a password; a wrong one is charged, noted and committed before it is told.
 
-        Where two-step verification is on and no `code` is given, `password` may be `password,code`.
+        Where two-step verification is on and no `code` is given, `password` may be `password,code`. `counted_as` is the
+        key that this caller would log in with, where that is not `key`.
         Raises Throttled, WrongCredentials, Busy, Unavailable.
         """
-        credentials, counters = self._look_up(key, client)
-        if credentials and credentials.otp_seed is not None and code is None:
-            password, code = otp.split_appended(password)
+        now, origin = self._clock(), network(client.address)
+
+        def look_up(repository: Repository) -> tuple[Credentials | None, Counters, str, str | None]:
+            found = repository.credentials(key, origin, now - KNOWN_ADDRESS_DAYS * 86400)
+            appended = found is not None and found.otp_seed is not None and code is None
+            given = otp.split_appended(password) if appended else (password, code)
+            counters = Counters(
+                limits=self._limits,
+                key=counted_as or key,
+                account_id=found.account_id if found else None,
+                network=origin,
+                known_address=bool(found and found.known_address),
+                recovery=otp.recovery_hash(given[1] or "") is not None,
+            )
+            # Before anything is hashed.
+            _refuse_if_full(repository, counters, now)
+            return found, counters, *given
+
+        credentials, counters, password, code = self._database.read(look_up)
         # No connection is held while a password is matched.
         if not credentials:
             self._passwords.match_nobody(password)
-            self._refuse_password(counters, None, refused, errors.UnknownAccount())
+            self._refuse_password(counters, refused, errors.UnknownAccount())
         if not self._matches(credentials, password):
-            wrong = errors.WrongCredentials(account_id=credentials.account_id)
-            self._refuse_password(counters, credentials, refused, wrong)
+            self._refuse_password(counters, refused, errors.WrongCredentials(account_id=credentials.account_id))
         return Match(credentials, counters, password, code)
-
-    def _refuse_password(
-        self, counters: Counters, credentials: Credentials | None, refused: Event, verdict: errors.WrongCredentials
-    ) -> NoReturn:
-        with self._database.write() as repository:
-            self._charge(repository, counters, counters.for_password(), self._clock(), credentials)
-            refuse(repository, refused, verdict)
-
-    def confirm(self, repository: Repository, match: Match, now: float, refused: Event) -> None:
-        """What follows the right password, in the transaction that acts on it: counters, then the one-time code.
-
-        Raises Throttled, CodeRequired, WrongCode.
-        """
-        credentials = match.credentials
-        # Again: while the password was matched, other guesses may have filled them.
-        self.refuse_if_full(repository, match.counters, now, credentials)
-        if credentials.otp_seed is None:
-            return
-        if match.code is None:
-            refuse(repository, refused, errors.CodeRequired(account_id=credentials.account_id))
-        if not self._claim(repository, credentials, match.code, now):
-            self._charge(repository, match.counters, match.counters.for_code(), now, credentials)
-            refuse(repository, refused, errors.WrongCode(account_id=credentials.account_id))
-
-    def refuse_if_full(
-        self, repository: Repository, counters: Counters, now: float, credentials: Credentials | None
-    ) -> None:
-        """Refuse, right or wrong, where a counter is full. Raises Throttled."""
-        until = repository.full_until(counters.for_code(), counters.account, counters.network, now)
-        if until is not None:
-            seconds = max(1, math.ceil(until - now))
-            raise errors.Throttled(seconds, account_id=credentials.account_id if credentials else None)
-
-    def purge(self, repository: Repository, now: float) -> None:
-        """Drop what only time ends, now and then. Call it last in a transaction."""
-        if next(self._tries) % _PURGE_EVERY == 0:
-            repository.purge(now - CLOCK_SKEW, now - KNOWN_ADDRESS_DAYS * 86400, _PURGE_BATCH)
-
-    def _look_up(self, key: Key, client: Client) -> tuple[Credentials | None, Counters]:
-        """Find what to match against, unless a counter is full. Raises Throttled, before anything is hashed."""
-        now = self._clock()
-        origin = network(client.address)
-
-        def look_up(repository: Repository) -> tuple[Credentials | None, Counters]:
-            credentials = repository.credentials(key, origin, now - KNOWN_ADDRESS_DAYS * 86400)
-            account = known_account(credentials.account_id) if credentials else unknown_account(key)
-            counters = Counters(self._limits, account, origin, bool(credentials and credentials.known_address))
-            self.refuse_if_full(repository, counters, now, credentials)
-            return credentials, counters
-
-        return self._database.read(look_up)
 
     def _matches(self, credentials: Credentials, password: str) -> bool:
         try:
@@ -128,35 +113,68 @@ class Authenticator:
             self._passwords.match_nobody(password)
             return False
 
+    def _refuse_password(self, counters: Counters, refused: Event, verdict: errors.WrongCredentials) -> NoReturn:
+        with self._database.write() as repository:
+            self._charge(repository, counters, counters.for_password(), self._clock())
+            refuse(repository, refused, verdict)
+
+    def confirm(self, repository: Repository, match: Match, now: float, refused: Event) -> None:
+        """What follows the right password, in the transaction that acts on it: counters, then the one-time code.
+
+        Raises Throttled, CodeRequired, WrongCode.
+        """
+        credentials = match.credentials
+        # Again: while the password was matched, other guesses may have filled them.
+        _refuse_if_full(repository, match.counters, now)
+        if credentials.otp_seed is None:
+            return
+        if match.code is None:
+            refuse(repository, refused, errors.CodeRequired(account_id=credentials.account_id))
+        if not self._claim(repository, credentials, match.code, now):
+            # The account's row before its counters: so does a login that is let in.
+            if repository.count_wrong_code(credentials.account_id) == self._limits.otp_row:
+                repository.note(Event.OTP_STOPPED, credentials.account_id)
+            self._charge(repository, match.counters, match.counters.for_code(), now)
+            refuse(repository, refused, errors.WrongCode(account_id=credentials.account_id))
+
     def _claim(self, repository: Repository, credentials: Credentials, code: str, now: float) -> bool:
+        account_id = credentials.account_id
         if code_hash := otp.recovery_hash(code):
-            return repository.claim_recovery_code(credentials.account_id, code_hash)
+            claimed = repository.claim_recovery_code(account_id, code_hash)
+            if claimed:
+                repository.note(Event.RECOVERY_CODE_USED, account_id)
+            return claimed
         try:
-            seed = self._seeds.decrypt(credentials.otp_seed or "")
+            seed = self._seeds.decrypt(credentials.otp_seed or "", account_id)
         except DamagedSeed:
-            logs.damaged("two-step seed", credentials.account_id)
+            logs.damaged("two-step seed", account_id)
             return False
         step = otp.time_step(seed, code, now)
         if step is None:
             if seconds := otp.clock_offset(seed, code, now):
-                logs.clock_suspected(credentials.account_id, seconds)
+                logs.clock_suspected(account_id, seconds)
             return False
-        return repository.claim_step(credentials.account_id, step)
+        return repository.claim_step(account_id, step, self._limits.otp_row)
 
-    def _charge(
-        self,
-        repository: Repository,
-        counters: Counters,
-        charged: list[Counter],
-        now: float,
-        credentials: Credentials | None,
-    ) -> None:
+    def _charge(self, repository: Repository, counters: Counters, charged: list[Counter], now: float) -> None:
         """Charge all of them or, where an enforced one is full, none: leaving the transaction takes it all back."""
         for counter in charged:
             if not repository.charge(counter, now) and counter.enforced:
-                self.refuse_if_full(repository, counters, now, credentials)
+                _refuse_if_full(repository, counters, now)
                 raise errors.Throttled(1)  # not reached, but never answer a guess that was not counted
         self.purge(repository, now)
+
+    def purge(self, repository: Repository, now: float) -> None:
+        """Drop what only time ends, now and then. Call it last in a transaction."""
+        if next(self._tries) % _PURGE_EVERY == 0:
+            repository.purge(now - CLOCK_SKEW, now - KNOWN_ADDRESS_DAYS * 86400, _PURGE_BATCH)
+
+
+def _refuse_if_full(repository: Repository, counters: Counters, now: float) -> None:
+    """Refuse, right or wrong, where a counter is full. Raises Throttled."""
+    until = repository.full_until(counters, now)
+    if until is not None:
+        raise errors.Throttled(max(1, math.ceil(until - now)), account_id=counters.account_id)
 
 
 def refuse(repository: Repository, event: Event, verdict: errors.Verdict) -> NoReturn:

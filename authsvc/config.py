@@ -26,6 +26,9 @@ _SECRET_KEY_MIN = 32
 _LONG_LIFETIME = 30 * 86400
 _FEW_CHARACTERS = 8
 _FEW_THREADS = 8
+_SECRET_FILE_MAX = 64 * 1024  # bytes
+_CONTAINER_SECRETS = "/run/secrets/"
+_OTHERS = 0o007
 
 
 class ConfigError(Exception):
@@ -151,9 +154,13 @@ def _timezone(text: str) -> ZoneInfo:
         raise ValueError("is not a time zone this machine knows, such as Asia/Shanghai") from None
 
 
-def _admin_password(text: str) -> str | None:
+def _text_or_none(text: str) -> str | None:
+    return text or None
+
+
+def _check_admin_password(password: str | None, minimum: int) -> str | None:
     try:
-        return passwords.check_new(text) if text else None
+        return password and passwords.check_new(password, minimum=minimum, about=["admin"])
     except BadParameter as refusal:
         raise ValueError(refusal.problem) from None
 
@@ -187,14 +194,17 @@ class Config:
     limit_address: Limit = _setting("50/300", _limit)
     limit_account: Limit = _setting("100/86400", _limit)
     limit_otp: Limit = _setting("20/86400", _limit)
+    limit_otp_row: int = _setting("100", _integer(0, 10**6))
+    """Wrong one-time codes in a row after which none is taken any more; 0: no such limit."""
+    password_min: int = _setting("8", _integer(passwords.LENGTH_MIN, passwords.LENGTH_MAX))
     trusted_proxies: int = _setting("0", _integer(0, 16))
     cors_origins: frozenset[str] = _setting("", _origins)
     timezone: ZoneInfo = _setting("UTC", _timezone)
-    admin_password: str | None = _setting("", _admin_password, secret=True)
+    admin_password: str | None = _setting("", _text_or_none, secret=True)
     host: str = _setting("127.0.0.1", _host)
     port: int = _setting("8000", _integer(1, 65535))
     workers: int = _setting("", _workers)
-    threads: int = _setting("320", _integer(1, 1024))
+    threads: int = _setting("640", _integer(1, 1024))
     log_level: str = _setting("INFO", _log_level)
     warnings: tuple[RiskyButLegal, ...] = ()
 
@@ -211,6 +221,7 @@ class Config:
             address=self.limit_address,
             account=self.limit_account,
             otp=self.limit_otp,
+            otp_row=self.limit_otp_row,
         )
 
     # How a process's threads are shared out: waiting logins and slow bodies leave some to session checks.
@@ -218,7 +229,7 @@ class Config:
     @property
     def body_threads(self) -> int:
         """How many bodies may be read at a time."""
-        return max(1, self.threads // 5)
+        return max(1, self.threads * 2 // 5)
 
     @property
     def hash_threads(self) -> int:
@@ -250,6 +261,9 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
 
     for name, each in _SETTINGS.items():
         read(name, each.metadata["parse"])
+    if {"admin_password", "password_min"} <= values.keys():
+        password, minimum = values["admin_password"], values["password_min"]
+        read("ADMIN_PASSWORD", lambda _: _check_admin_password(password, minimum))
     if not problems and not values["secret_key"]:
         # Last, so that a start that fails anyway leaves nothing behind.
         read("SECRET_KEY", lambda _: _made_key(values["database_url"]))
@@ -266,13 +280,20 @@ def _value(environ: Mapping[str, str], name: str) -> str:
     if value and path:
         raise ValueError(f"is set, and {PREFIX}{name}_FILE too: choose one")
     if path:
-        try:
-            value = Path(path).read_text("utf-8").removesuffix("\n").removesuffix("\r")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{PREFIX}{name}_FILE cannot be read: {type(error).__name__}") from None
+        value = _contents(path, f"{PREFIX}{name}_FILE")
         if not value:
             raise ValueError(f"{PREFIX}{name}_FILE is empty")
     return value or DEFAULTS[name]
+
+
+def _contents(path: str, name: str) -> str:
+    try:
+        # A pipe may never be written, a device never end.
+        if not Path(path).is_file() or Path(path).stat().st_size > _SECRET_FILE_MAX:
+            raise ValueError(f"{name} cannot be read: it is no file, or longer than {_SECRET_FILE_MAX} bytes")
+        return Path(path).read_text("utf-8").removesuffix("\n").removesuffix("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{name} cannot be read: {type(error).__name__}") from None
 
 
 def _warnings(environ: Mapping[str, str], config: Config) -> Iterator[RiskyButLegal]:
@@ -280,24 +301,64 @@ def _warnings(environ: Mapping[str, str], config: Config) -> Iterator[RiskyButLe
     for name in sorted(set(environ) - known):
         if name.startswith(PREFIX) and not name.startswith(f"{PREFIX}TEST_"):
             yield RiskyButLegal("authsvc.W001", f"{name} is not a setting", "check its spelling in the README")
-    if any(origin.startswith("http://") for origin in config.cors_origins):
-        yield RiskyButLegal("authsvc.W002", "a CORS origin is plain http", "list https origins only")
-    if config.session_lifetime > _LONG_LIFETIME or not config.session_idle_timeout:
-        yield RiskyButLegal(
-            "authsvc.W003", "sessions live long or never idle out", "shorten them (NIST SP 800-63B, 4.2.3)"
-        )
+    for name, path in _secret_files(environ, config):
+        if path.exists() and path.stat().st_mode & _OTHERS:
+            yield RiskyButLegal("authsvc.W009", f"{name} is in a file that everybody here can use", "chmod 600")
+    yield from (risk for is_there, risk in _risks(config) if is_there)
+
+
+def _risks(config: Config) -> Iterator[tuple[bool, RiskyButLegal]]:
     # W004 is told when it happens: a proxy forwards requests and none is trusted.
-    if config.host not in {"127.0.0.1", "::1"} and not config.trusted_proxies:
-        yield RiskyButLegal(
+    yield (
+        any(origin.startswith("http://") for origin in config.cors_origins),
+        RiskyButLegal("authsvc.W002", "a CORS origin is plain http", "list https origins only"),
+    )
+    yield (
+        config.session_lifetime > _LONG_LIFETIME or not config.session_idle_timeout,
+        RiskyButLegal("authsvc.W003", "sessions live long or never idle out", "shorten them (NIST SP 800-63B, 4.2.3)"),
+    )
+    yield (
+        config.host not in {"127.0.0.1", "::1"} and not config.trusted_proxies,
+        RiskyButLegal(
             "authsvc.W005",
             "listens beyond this machine without a trusted proxy: passwords may travel in the clear",
             "put a proxy with TLS in front and set AUTHSVC_TRUSTED_PROXIES",
-        )
-    if any(len(set(key)) < _FEW_CHARACTERS for key in config.secret_keys):
-        yield RiskyButLegal("authsvc.W006", "a secret key repeats few characters", "make it from random bytes")
-    if config.threads < _FEW_THREADS:
-        yield RiskyButLegal(
+        ),
+    )
+    yield (
+        any(len(set(key)) < _FEW_CHARACTERS for key in config.secret_keys),
+        RiskyButLegal("authsvc.W006", "a secret key repeats few characters", "make it from random bytes"),
+    )
+    yield (
+        config.threads < _FEW_THREADS,
+        RiskyButLegal(
             "authsvc.W007",
             "so few threads that waiting logins leave none to session checks",
             "set AUTHSVC_THREADS higher",
-        )
+        ),
+    )
+    yield (
+        not _is_local(config.database_url) and config.database_url.query.get("sslmode") != "verify-full",
+        RiskyButLegal(
+            "authsvc.W008",
+            "PostgreSQL is reached over a network, and whoever answers is believed to be it",
+            "add ?sslmode=verify-full&sslrootcert=... to AUTHSVC_DATABASE_URL",
+        ),
+    )
+
+
+def _is_local(url: URL) -> bool:
+    # A SQLite file has no host.
+    hosts = url.query.get("host", url.host or "")
+    each = [host.partition(":")[0] for host in ([hosts] if isinstance(hosts, str) else hosts)]
+    return all(not host or host.startswith(("/", "127.")) or host in {"localhost", "::1"} for host in each)
+
+
+def _secret_files(environ: Mapping[str, str], config: Config) -> Iterator[tuple[str, Path]]:
+    # In a container everybody is the service, and an orchestrator's files are as readable as it makes them.
+    for name in sorted(SECRETS):
+        path = environ.get(f"{PREFIX}{name}_FILE", "")
+        if path and not path.startswith(_CONTAINER_SECRETS):
+            yield f"{PREFIX}{name}", Path(path)
+    if config.database_url.get_backend_name() == "sqlite":
+        yield f"{PREFIX}SECRET_KEY", Path(f"{config.database_url.database}.key")

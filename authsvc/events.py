@@ -13,6 +13,7 @@ class Event(StrEnum):
     """Sessions ended otherwise than by their own logout; `cause` is the event that ended them."""
     PASSWORD_CHANGED = "password.changed"  # noqa: S105 - a name
     PASSWORD_REFUSED = "password.refused"  # noqa: S105 - a name
+    PERMISSION_REFUSED = "permission.refused"
     ACCOUNT_ADDED = "account.added"
     ACCOUNT_CHANGED = "account.changed"
     ACCOUNT_DISABLED = "account.disabled"
@@ -21,6 +22,9 @@ class Event(StrEnum):
     ACCOUNT_LOGGED_OUT = "account.logged_out"
     OTP_ENABLED = "otp.enabled"
     OTP_DISABLED = "otp.disabled"
+    RECOVERY_CODE_USED = "otp.recovery_code_used"
+    OTP_STOPPED = "otp.stopped"
+    """So many wrong one-time codes in a row that none is taken any more: somebody knows the password."""
     ROLE_ADDED = "role.added"
     ROLE_GRANTED = "role.granted"
     ROLE_REVOKED = "role.revoked"

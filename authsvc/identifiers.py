@@ -60,14 +60,21 @@ def parse_key(text: str) -> Key:
     return Key("id", int(text))
 
 
-def check_name(name: str) -> str:
-    """Return `name` if an account may be called that; raise BadParameter if not."""
+def check_label(name: str) -> str:
+    """Return `name` if people can read what it says; raise BadParameter if not."""
     if not 1 <= len(name) <= NAME_MAX:
         raise BadParameter("name", f"must have 1 to {NAME_MAX} characters")
     if _INVISIBLE.search(name) or any(unicodedata.category(c) in _REFUSED_CATEGORIES for c in name):
         raise BadParameter("name", "has control, bidirectional, zero-width or other invisible characters")
-    folded = fold(name)
-    if folded != folded.strip() or name != name.strip():
+    if name != name.strip():
+        raise BadParameter("name", "begins or ends with a space")
+    return name
+
+
+def check_name(name: str) -> str:
+    """Return `name` if an account may be called that; raise BadParameter if not."""
+    folded = fold(check_label(name))
+    if folded != folded.strip():
         raise BadParameter("name", "begins or ends with a space")
     # All digits would be read as an id or a phone; in other scripts it would only look like one.
     if folded.isdigit():

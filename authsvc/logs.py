@@ -16,6 +16,9 @@ from authsvc.events import Event
 _PACKAGE = __name__.partition(".")[0]
 _encode = json.JSONEncoder(default=str).encode
 _logger = logging.getLogger("authsvc")
+_audit = logging.getLogger("authsvc.audit")
+_LINE_MAX, _VALUE_MAX = 8192, 100  # characters
+_PATH_MAX, _METHOD_MAX = 500, 32  # characters
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 _address: ContextVar[str | None] = ContextVar("address", default=None)
 
@@ -34,7 +37,10 @@ class _JsonLines(logging.Formatter):
         line |= getattr(record, "fields", {})
         if record.exc_info:
             line["error"] = _without_values(record.exc_info[1])
-        return _encode(line)
+        text = _encode(line)
+        if len(text) > _LINE_MAX:  # as long as somebody's input makes it
+            text = _encode({name: str(value)[:_VALUE_MAX] for name, value in line.items()})
+        return text
 
 
 def _without_values(error: BaseException | None) -> list[str]:
@@ -56,6 +62,8 @@ def configure(level: str, stream: TextIO) -> None:
     # Below WARNING libraries tell what they handle: SQLAlchemy, for one, each statement with its values.
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     _logger.setLevel(level)
+    # Whatever else is left out (OWASP ASVS 5.0.0, 16.3).
+    _audit.setLevel(logging.INFO)
     # What no line of ours shows need not be found out (Python's logging documentation, "Optimization").
     logging._srcfile = None  # noqa: SLF001
     # A line that cannot be written is lost, rather than shown with its values on standard error.
@@ -71,7 +79,8 @@ def bind(request_id: str | None, address: str | None) -> None:
 
 def audit(event: Event, account_id: int | None = None, **fields: object) -> None:
     """Something happened to an account or a role. What a transaction did is told after its commit, by the store."""
-    _event(logging.WARNING if event.is_refusal else logging.INFO, event, account_id=account_id, **fields)
+    level = logging.WARNING if event.is_refusal else logging.INFO
+    _event(level, event, _audit, account_id=account_id, **fields)
 
 
 def damaged(what: str, account_id: int) -> None:
@@ -86,6 +95,7 @@ def clock_suspected(account_id: int, seconds: int) -> None:
 
 def request_ended(method: str, path: str, status: int, milliseconds: float, cause: str | None) -> None:
     """The access line. `path` comes without its query string."""
+    method, path = method[:_METHOD_MAX], path[:_PATH_MAX]
     _event(logging.INFO, "request", method=method, path=path, status=status, ms=milliseconds, cause=cause)
 
 
@@ -104,7 +114,7 @@ def risk(warning_id: str, what: str, hint: str) -> None:
     _event(logging.WARNING, "setting.risky", id=warning_id, risk=what, hint=hint)
 
 
-def _event(level: int, event: str, **fields: object) -> None:
-    if _logger.isEnabledFor(level):
+def _event(level: int, event: str, logger: logging.Logger = _logger, /, **fields: object) -> None:
+    if logger.isEnabledFor(level):
         known = {name: value for name, value in fields.items() if value is not None}
-        _logger.log(level, event, extra={"fields": known})
+        logger.log(level, event, extra={"fields": known})

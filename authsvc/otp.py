@@ -6,9 +6,12 @@ import hmac
 import re
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pyotp
+from cryptography.exceptions import InvalidTag
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 STEP_SECONDS = 30
 RECOVERY_CODES = 10
@@ -21,7 +24,11 @@ _HINT_SKEW = 20
 """Steps within which a wrong code is a sign of a clock that is off."""
 
 _TIME_CODE = re.compile(r"[0-9]{6}")
-_RECOVERY_CODE = re.compile(r"[a-z2-7]{4}(-[a-z2-7]{4}){3}")
+_RECOVERY_CODE = re.compile(r"[a-z2-7]{4}(-[a-z2-7]{4}){3}((-[a-z2-7]{4}){2})?")  # the shorter ones are older
+_RECOVERY_BYTES = 15
+_GCM = "aes256gcm:"
+_NONCE_BYTES = 12
+_FULL_WIDTH_COMMA = "，"
 
 
 class DamagedSeed(Exception):
@@ -29,35 +36,54 @@ class DamagedSeed(Exception):
 
 
 class Seeds:
-    """Encrypts seeds for storage under the secret keys: with the newest, readable with all of them."""
+    """Encrypts seeds for storage under the secret keys: with the newest, readable with all of them.
+
+    AES-256-GCM with a random nonce of 96 bits (NIST SP 800-38D). The account's id is authenticated along: a seed that
+    is copied to another account's row cannot be read there. Seeds that were stored under Fernet are still read.
+    """
 
     def __init__(self, keys: Sequence[str]) -> None:
-        fernets = [Fernet(_derived(key)) for key in keys]
-        self._newest, self._all = fernets[0], MultiFernet(fernets)
+        # Keys of their own, so that what signs tokens encrypts nothing.
+        self._ciphers = [AESGCM(_derived(key, b"authsvc.otp-seed.aes-256-gcm")) for key in keys]
+        fernet_keys = (base64.urlsafe_b64encode(_derived(key, b"authsvc.otp-seed")) for key in keys)
+        self._fernet = MultiFernet([Fernet(key) for key in fernet_keys])
 
-    def encrypt(self, seed: str) -> str:
+    def encrypt(self, seed: str, account_id: int) -> str:
         """The text to store."""
-        return self._newest.encrypt(seed.encode()).decode()
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        sealed = self._ciphers[0].encrypt(nonce, seed.encode(), _bound_to(account_id))
+        return _GCM + base64.b64encode(nonce + sealed).decode()
 
-    def decrypt(self, stored: str) -> str:
+    def decrypt(self, stored: str, account_id: int) -> str:
         """The seed behind a stored text. Raises DamagedSeed."""
+        seed, _ = self._opened(stored, account_id)
+        return seed
+
+    def renewed(self, stored: str, account_id: int) -> str:
+        """`stored` under the newest key, so that an older one can be retired. Raises DamagedSeed."""
+        seed, is_newest = self._opened(stored, account_id)
+        return stored if is_newest else self.encrypt(seed, account_id)
+
+    def _opened(self, stored: str, account_id: int) -> tuple[str, bool]:
         try:
-            return self._all.decrypt(stored.encode()).decode()
+            if not stored.startswith(_GCM):
+                return self._fernet.decrypt(stored.encode()).decode(), False
+            sealed = base64.b64decode(stored.removeprefix(_GCM), validate=True)
         except (InvalidToken, ValueError):
             raise DamagedSeed from None
-
-    def renewed(self, stored: str) -> str:
-        """`stored` under the newest key, so that an older one can be retired. Raises DamagedSeed."""
-        try:
-            self._newest.decrypt(stored.encode())
-        except (InvalidToken, ValueError):
-            return self.encrypt(self.decrypt(stored))
-        return stored
+        for cipher in self._ciphers:
+            with suppress(InvalidTag, ValueError):
+                seed = cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _bound_to(account_id))
+                return seed.decode(), cipher is self._ciphers[0]
+        raise DamagedSeed
 
 
-def _derived(key: str) -> bytes:
-    # A key of its own, so that what signs tokens encrypts nothing.
-    return base64.urlsafe_b64encode(hmac.digest(key.encode(), b"authsvc.otp-seed", hashlib.sha256))
+def _derived(key: str, purpose: bytes) -> bytes:
+    return hmac.digest(key.encode(), purpose, hashlib.sha256)
+
+
+def _bound_to(account_id: int) -> bytes:
+    return f"authsvc.account:{account_id}".encode()
 
 
 def new_seed() -> str:
@@ -90,22 +116,26 @@ def clock_offset(seed: str, code: str, now: float) -> int | None:
 
 
 def new_recovery_codes() -> list[str]:
-    """Ten random codes of 80 bits each."""
-    texts = (base64.b32encode(secrets.token_bytes(10)).decode().lower() for _ in range(RECOVERY_CODES))
+    """Ten random codes of 120 bits each."""
+    texts = (base64.b32encode(secrets.token_bytes(_RECOVERY_BYTES)).decode().lower() for _ in range(RECOVERY_CODES))
     return ["-".join(re.findall("....", text)) for text in texts]
 
 
 def recovery_hash(code: str) -> bytes | None:
     """What is stored of a recovery code; None for what does not look like one.
 
-    A plain hash will do: 80 random bits cannot be guessed, slow hashing or not.
+    A plain hash will do: so many random bits cannot be guessed, slow hashing or not.
     """
     code = code.lower()
     return hashlib.sha256(code.encode()).digest() if _RECOVERY_CODE.fullmatch(code) else None
 
 
 def split_appended(password: str) -> tuple[str, str | None]:
-    """Take `password,code` apart; (password, None) where no code is appended."""
-    head, _, tail = password.rpartition(",")
+    """Take `password,code` apart; (password, None) where no code is appended.
+
+    The comma may be full-width, as a Chinese keyboard has it.
+    """
+    head, _, tail = password.replace(_FULL_WIDTH_COMMA, ",").rpartition(",")
+    head = password[: len(head)]
     looks_like_code = _TIME_CODE.fullmatch(tail) or _RECOVERY_CODE.fullmatch(tail.lower())
     return (head, tail) if head and looks_like_code else (password, None)

@@ -3,48 +3,71 @@
 from collections.abc import Callable
 
 from authsvc import errors
-from authsvc.authentication import Authenticator, told
+from authsvc.authentication import Authenticator, CredentialsChangedError, told
 from authsvc.events import Event
-from authsvc.identifiers import Key
-from authsvc.passwords import Passwords, check_new
-from authsvc.sessions import Client, LiveSession
+from authsvc.identifiers import Key, by_name
+from authsvc.passwords import Passwords
+from authsvc.sessions import Client, LiveSession, SessionLimits
 from authsvc.store.database import Database
+from authsvc.tokens import Tokens
 
 
 class OwnAccount:
     """Each verb asks for the present password, and a wrong one is a wrong guess like any other."""
 
     def __init__(
-        self, database: Database, authenticator: Authenticator, passwords: Passwords, clock: Callable[[], float]
+        self,
+        database: Database,
+        authenticator: Authenticator,
+        passwords: Passwords,
+        tokens: Tokens,
+        limits: SessionLimits,
+        clock: Callable[[], float],
     ) -> None:
         self._database = database
         self._authenticator = authenticator
         self._passwords = passwords
+        self._tokens = tokens
+        self._limits = limits
         self._clock = clock
 
-    def change_password(self, live: LiveSession, password: str, new_password: str, client: Client) -> None:
-        """Give the account a new password, and end its other sessions.
+    def change_password(
+        self, live: LiveSession, password: str, new_password: str, code: str | None, client: Client
+    ) -> str:
+        """Give the account a new password; return the token of a new session. All others end.
 
-        Raises Throttled, WrongCredentials, BadParameter for a new password that may not be one, TokenRevoked where the
-        session has ended meanwhile, Busy, Unavailable.
+        Raises Throttled, WrongCredentials, CodeRequired, WrongCode, BadParameter for a new password that may not be
+        one, TokenRevoked where the session has ended meanwhile, Busy, Unavailable.
         """
         with told(Event.PASSWORD_REFUSED, live.account.id):
-            while not self._change_password(live, password, new_password, client):
-                pass  # a parallel login renewed the hash: the new one decides
+            while True:
+                try:
+                    return self._change_password(live, password, new_password, code, client)
+                except CredentialsChangedError:
+                    continue  # by a parallel login that renewed the hash: the new one decides
 
-    def _change_password(self, live: LiveSession, password: str, new_password: str, client: Client) -> bool:
-        account_id, this_session = live.account.id, live.session.id_hash
-        # An empty code: the session has proved the second step, and `password,code` is no password here.
-        match = self._authenticator.match(Key("id", account_id), password, "", client, Event.PASSWORD_REFUSED)
-        new_hash = self._passwords.hash(check_new(new_password, "new_password"))
+    def _change_password(
+        self, live: LiveSession, password: str, new_password: str, code: str | None, client: Client
+    ) -> str:
+        account, refused = live.account, Event.PASSWORD_REFUSED
+        # By its id, as a name may change hands; counted as a login with the name is.
+        key, counted_as = Key("id", account.id), by_name(account.name)
+        match = self._authenticator.match(key, password, code, client, refused, counted_as=counted_as)
+        about = (account.name, account.phone)
+        new_hash = self._passwords.hash(self._passwords.check_new(new_password, "new_password", about=about))
+        token, id_hash = self._tokens.issue()
         with self._database.write() as repository:
-            self._authenticator.refuse_if_full(repository, match.counters, self._clock(), match.credentials)
+            now = self._clock()
+            self._authenticator.confirm(repository, match, now, refused)
             changed = repository.change_if_unchanged(match.credentials, password_hash=new_hash)
             # Only now, as the account's row is locked: who disables it, changes its password or logs out has either
             # ended this session already, or waits.
-            if not repository.live_session(this_session):
-                raise errors.TokenRevoked(account_id=account_id)
-            if changed:
-                repository.note(Event.PASSWORD_CHANGED, account_id)
-                repository.end_sessions(account_id, Event.PASSWORD_CHANGED, but=this_session)
-        return changed
+            if not repository.live_session(live.session.id_hash):
+                raise errors.TokenRevoked(account_id=account.id)
+            if not changed:
+                raise CredentialsChangedError
+            repository.note(Event.PASSWORD_CHANGED, account.id)
+            # This session's, too: its token may be in other hands (OWASP ASVS 5.0.0, 7.2.4).
+            repository.end_sessions(account.id, Event.PASSWORD_CHANGED)
+            repository.add_session(account.id, self._limits.opened(id_hash, now, client))
+        return token

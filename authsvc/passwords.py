@@ -1,8 +1,11 @@
 """Password hashes: argon2id for new ones, werkzeug's scrypt and pbkdf2 understood."""
 
 import base64
+import re
 import secrets
 import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
@@ -11,12 +14,22 @@ from werkzeug.security import check_password_hash
 
 from authsvc.errors import BadParameter, Busy
 from authsvc.hash_thread import HashThread
-from authsvc.identifiers import is_text
+from authsvc.identifiers import fold, is_text
 
 LENGTH_MIN, LENGTH_MAX = 8, 256
-"""Characters in a new password (NIST SP 800-63B, section 5.1.1.2)."""
+"""Characters in a new password; more may be asked for (NIST SP 800-63B-4, section 3.1.1.2)."""
 
-
+_CONTEXT = ("authsvc", "satoken")
+_WORD_MIN = 3  # bytes: shorter ones are in too much
+# Matching costs, in units of our argon2id (19 MiB, two passes), as measured; the least of what is imported follows the
+# OWASP Password Storage Cheat Sheet where werkzeug's own default, which is below it, allows.
+_ARGON2_UNIT = 19 * 1024 * 2  # KiB times passes
+_SCRYPT_UNIT = 2**16  # N times r times p
+_PBKDF2_UNIT = {"sha224": 100_000, "sha256": 100_000, "sha384": 40_000, "sha512": 40_000}  # iterations
+_ARGON2_MIN, _SCRYPT_MIN, _PBKDF2_MIN = 7 * 1024 * 5, 2**15 * 8, 100_000
+_DEAREST, _DEAREST_IMPORT = 100, 10
+_SCRYPT = re.compile(r"scrypt:([0-9]{1,9}):([0-9]{1,4}):([0-9]{1,4})")
+_PBKDF2 = re.compile(r"pbkdf2:(\w+):([0-9]{1,12})")
 _NO_MEMORY = argon2.low_level.error_to_str(-22)  # ARGON2_MEMORY_ALLOCATION_ERROR
 _SHORTEST_DIGEST = 16  # bytes: none of the schemes makes a shorter one
 
@@ -28,10 +41,16 @@ class DamagedHash(Exception):
 class Passwords:
     """Hashes and matches passwords, each NFKC-normalised and otherwise exactly as typed."""
 
-    def __init__(self, hasher: argon2.PasswordHasher | None = None, max_waiting: int = 32) -> None:
-        """At most `max_waiting` passwords wait to be hashed or matched; more are refused as Busy."""
+    def __init__(
+        self, hasher: argon2.PasswordHasher | None = None, max_waiting: int = 32, minimum: int = LENGTH_MIN
+    ) -> None:
+        """At most `max_waiting` passwords wait to be hashed or matched; more are refused as Busy.
+
+        New passwords have at least `minimum` characters.
+        """
         # OWASP Password Storage Cheat Sheet: argon2id with m=19 MiB, t=2, p=1.
         self._argon2 = hasher or argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+        self._minimum = minimum
         self._decoy = _decoy(self._argon2)
         self._thread = HashThread(max_waiting)
 
@@ -41,11 +60,13 @@ class Passwords:
 
     def matches(self, stored: str, password: str) -> bool:
         """Whether `password` is the one behind `stored`. Raises DamagedHash where that cannot be told, Busy."""
+        if _cost(stored).units > _DEAREST:
+            raise DamagedHash  # nobody can have logged in with it
         return self._thread.run(lambda: self._matches(stored, password))
 
     def _matches(self, stored: str, password: str) -> bool:
         try:
-            if stored.startswith(("scrypt:", "pbkdf2:")):
+            if not stored.startswith("$"):
                 # Werkzeug takes what is cut short for a wrong password.
                 if len(bytes.fromhex(stored.split("$")[2])) < _SHORTEST_DIGEST:
                     raise DamagedHash
@@ -55,13 +76,7 @@ class Passwords:
             return False
         except MemoryError:
             raise Busy from None
-        except (
-            argon2.exceptions.Argon2Error,
-            argon2.exceptions.InvalidHashError,
-            ValueError,
-            IndexError,
-            OverflowError,
-        ) as error:
+        except (argon2.exceptions.Argon2Error, ValueError, IndexError, OverflowError, TypeError) as error:
             if str(error) == _NO_MEMORY:  # it says nothing about the password
                 raise Busy from None
             raise DamagedHash from error
@@ -76,28 +91,79 @@ class Passwords:
         return self.hash(password) if outdated else stored
 
     def check_stored(self, stored: str) -> str:
-        """Return a hash made elsewhere if it can be matched against; raise BadParameter if not."""
+        """Return a hash made elsewhere if it may be imported; raise BadParameter if not (OWASP ASVS 5.0.0, 11.4.2)."""
         try:
+            cost = _cost(stored)
+            if cost.is_weak:
+                raise BadParameter("password hash", "is too weak: MD5 or SHA-1, or too few iterations")
+            if cost.units > _DEAREST_IMPORT:
+                raise BadParameter("password hash", f"costs more than {_DEAREST_IMPORT} hashes of this service")
             self.matches(stored, secrets.token_hex())
         except DamagedHash:
             raise BadParameter("password hash", "is neither argon2 nor werkzeug's scrypt or pbkdf2") from None
         return stored
 
+    def check_new(self, password: str, name: str = "password", *, about: Iterable[str | None] = ()) -> str:
+        """Return `password` if it may be a new password; raise BadParameter for `name` saying why not.
 
-def check_new(password: str, name: str = "password") -> str:
+        `about` is what anybody knows of the account: its name, its phone.
+        """
+        return check_new(password, name, minimum=self._minimum, about=about)
+
+
+def check_new(
+    password: str, name: str = "password", *, minimum: int = LENGTH_MIN, about: Iterable[str | None] = ()
+) -> str:
     """Return `password` if it may be a new password; raise BadParameter for `name` saying why not.
 
-    Length and a blocklist, no rules of composition (NIST SP 800-63B, section 5.1.1.2).
+    Length, a blocklist and words of the context, no rules of composition (NIST SP 800-63B-4, section 3.1.1.2; OWASP
+    ASVS 5.0.0, 6.2.11).
     """
-    if not LENGTH_MIN <= len(password) <= LENGTH_MAX:
-        raise BadParameter(name, f"must have {LENGTH_MIN} to {LENGTH_MAX} characters")
+    if not minimum <= len(password) <= LENGTH_MAX:
+        raise BadParameter(name, f"must have {minimum} to {LENGTH_MAX} characters")
     # What a login would refuse as a parameter must not become a password.
     if not is_text(password):
         raise BadParameter(name, "has control characters or is not valid Unicode")
     folded = _normalised(password).casefold()
-    if folded in _common() or len(set(folded)) == 1:
+    if _is_common(folded):
         raise BadParameter(name, "is one of the most common passwords")
+    rest = folded
+    for word in (*_CONTEXT, *(fold(word) for word in about if word)):
+        if len(word.encode()) >= _WORD_MIN:
+            rest = rest.replace(word, "")
+    # Whoever guesses begins with these words, so the rest has to be a password by itself.
+    if rest != folded and (len(rest) < LENGTH_MIN or _is_common(rest)):
+        raise BadParameter(name, "is little more than the account's name or phone, or a word of this service")
     return password
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    units: float
+    is_weak: bool
+
+
+def _cost(stored: str) -> _Cost:
+    """What matching a stored hash costs, read from its parameters. Raises DamagedHash."""
+    method = stored.partition("$")[0]
+    if scrypt := _SCRYPT.fullmatch(method):
+        n, r, p = map(int, scrypt.groups())
+        return _Cost(n * r * p / _SCRYPT_UNIT, n * r * p < _SCRYPT_MIN)
+    if pbkdf2 := _PBKDF2.fullmatch(method):
+        digest, iterations = pbkdf2[1], int(pbkdf2[2])
+        return _Cost(
+            iterations / _PBKDF2_UNIT.get(digest, 40_000), digest not in _PBKDF2_UNIT or iterations < _PBKDF2_MIN
+        )
+    try:
+        parameters = argon2.extract_parameters(stored)
+    except argon2.exceptions.InvalidHashError:
+        raise DamagedHash from None
+    work = parameters.memory_cost * parameters.time_cost
+    return _Cost(work / _ARGON2_UNIT, work < _ARGON2_MIN)
+
+
+def _is_common(folded: str) -> bool:
+    return folded in _common() or len(set(folded)) == 1
 
 
 def _normalised(password: str) -> str:

@@ -14,7 +14,7 @@ from functools import partial
 
 from flask import Flask
 from granian import Granian
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
@@ -28,7 +28,9 @@ _GRANIAN_LOGGERS = {"handlers": {}, "loggers": {"_granian": {"handlers": [], "pr
 _RETRY_SECONDS = 2.0
 _PARENT_SECONDS = 0.2
 _START_PATIENCE = 5.0  # seconds
+_CONNECTIONS = 4096
 _SLOWEST_HEADERS = 10_000  # milliseconds
+_LONGEST_HEADERS = 32 * 1024  # bytes
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _LONGEST_REQUEST = 20  # seconds; ten of them waiting to be hashed, at the most
 
@@ -64,10 +66,15 @@ def serve(app: Flask) -> None:
         interface=Interfaces.WSGI,
         workers=config.workers,
         blocking_threads=config.threads,
+        # HTTP/2 is for the proxy in front: here, a body that is reset spins a thread, and headers expand without end.
+        http=HTTPModes.http1,
+        # Connections a worker, silent ones too. By default they are shared out among the workers, and then a few
+        # hundred logins that wait would keep every session check from being accepted.
+        backpressure=_CONNECTIONS,
         respawn_failed_workers=True,
         workers_kill_timeout=_LONGEST_REQUEST,
         websockets=False,
-        http1_settings=HTTP1Settings(header_read_timeout=_SLOWEST_HEADERS),
+        http1_settings=HTTP1Settings(header_read_timeout=_SLOWEST_HEADERS, max_buffer_size=_LONGEST_HEADERS),
         log_level=LogLevels.error,
         log_dictconfig=_GRANIAN_LOGGERS,
     ).serve(target_loader=partial(_application, app, os.getpid()), wrap_loader=False)

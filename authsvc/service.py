@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 from authsvc import errors, logs
-from authsvc.authentication import Authenticator, Match, refuse, told
+from authsvc.accounts import Credentials
+from authsvc.authentication import Authenticator, CredentialsChangedError, Match, refuse, told
 from authsvc.events import Event
 from authsvc.identifiers import Key
 from authsvc.otp import DamagedSeed, Seeds
 from authsvc.passwords import Passwords
-from authsvc.sessions import CLOCK_SKEW, Client, LiveSession, Session, SessionLimits
+from authsvc.sessions import CLOCK_SKEW, Client, LiveSession, SessionLimits
 from authsvc.store import schema
 from authsvc.store.database import Database
 from authsvc.tokens import Tokens
@@ -49,7 +50,7 @@ class Service:
                 better_hash = self._passwords.renewed(match.credentials.password_hash, match.password)
                 try:
                     return self._open_session(match, better_hash, client, token)
-                except _CredentialsChangedError:
+                except CredentialsChangedError:
                     continue  # by an administrator, or by a parallel login that renewed them: the new ones decide
 
     def _open_session(
@@ -69,32 +70,32 @@ class Service:
                 at=now,
                 login_address=client.address,
                 password_hash=better_hash,
-                otp_seed=self._renewed_seed(credentials.otp_seed),
+                otp_seed=self._renewed_seed(credentials),
             )
             if not counted:
                 account = repository.account(Key("id", credentials.account_id))
                 if account and account.disabled:
                     # The code stays used although the login is refused.
                     refuse(repository, Event.LOGIN_REFUSED, errors.AccountDisabled(account_id=account.id))
-                raise _CredentialsChangedError
-            if old_id_hash := self._id_hash(old_token):
-                repository.end_session(old_id_hash)
-            ends_at = now + self._limits.lifetime
-            session = Session(id_hash, now, now, ends_at, client.address, client.user_agent)
-            repository.add_session(credentials.account_id, session)
+                raise CredentialsChangedError
+            old_id_hash = self._id_hash(old_token)
+            if old_id_hash and (whose := repository.end_session(old_id_hash)) is not None:
+                repository.note(Event.SESSIONS_ENDED, whose, cause=Event.LOGIN_SUCCEEDED, count=1)
+            repository.add_session(credentials.account_id, self._limits.opened(id_hash, now, client))
             # Only now, and only this one: forgiven after the password, it would let whoever has the password guess
             # codes for ever.
             repository.forgive(counters.pair())
             opened = repository.live_session(id_hash)
             assert opened, "was just added"
-            repository.note(Event.LOGIN_SUCCEEDED, credentials.account_id)
+            repository.note(Event.LOGIN_SUCCEEDED, credentials.account_id, factors=match.factors)
             self._authenticator.purge(repository, now)
         return opened, token
 
-    def _renewed_seed(self, seed: str | None) -> str | None:
+    def _renewed_seed(self, credentials: Credentials) -> str | None:
         """The seed under the newest secret key; as it is, where it cannot be read (a recovery code was given)."""
+        seed = credentials.otp_seed
         try:
-            return None if seed is None else self._seeds.renewed(seed)
+            return None if seed is None else self._seeds.renewed(seed, credentials.account_id)
         except DamagedSeed:
             return seed
 
@@ -125,12 +126,18 @@ class Service:
             raise errors.TokenRevoked(account_id=live.account.id)
         return live
 
+    def authorize(self, live: LiveSession, permission: str) -> None:
+        """Raise PermissionMissing unless the account's role grants a permission code."""
+        if permission not in live.account.permissions:
+            logs.audit(Event.PERMISSION_REFUSED, live.account.id, permission=permission)
+            raise errors.PermissionMissing(account_id=live.account.id)
+
     def logout(self, token: str | None) -> None:
         """End the session of a token. Raises TokenRefused where there is none to end, Unavailable."""
         live = self._live_session(token)
         with self._database.write() as repository:
             # Of two that end the same session at once, only one does.
-            if not repository.end_session(live.session.id_hash):
+            if repository.end_session(live.session.id_hash) is None:
                 raise errors.TokenRevoked(account_id=live.account.id)
             repository.note(Event.LOGOUT, live.account.id)
 
@@ -154,7 +161,3 @@ class Service:
     def problem(self) -> str | None:
         """Why the service cannot do its work, in a sentence; None where it can."""
         return schema.problem(self._database)
-
-
-class _CredentialsChangedError(Exception):
-    """Password, seed or the account itself are no longer what was matched."""

@@ -56,6 +56,10 @@ class SessionLimits:
     lifetime: float
     idle_timeout: float
 
+    def opened(self, id_hash: bytes, now: float, client: Client) -> Session:
+        """A session that begins."""
+        return Session(id_hash, now, now, now + self.lifetime, client.address, client.user_agent)
+
     def refuses(self, session: Session, now: float) -> bool:
         """Whether a session is over by itself."""
         idle_for = now - session.last_seen_at

@@ -31,6 +31,8 @@ class Limits:
     address: Limit
     account: Limit
     otp: Limit
+    otp_row: int
+    """Wrong one-time codes in a row, over any time, after which none is taken any more; 0 for no such limit."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -59,14 +61,33 @@ class Counter:
         return self.enforced and count >= self.limit.count and now < ends_at <= self.latest_end(now)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Counters:
     """The counters that one try is up against."""
 
     limits: Limits
-    account: str
+    key: Key
+    """As the caller gave it."""
+    account_id: int | None
+    """Whose it is; None where nobody answers to the key: those tries cost and count the same."""
     network: str
     known_address: bool
+    """Whether the account opened a session from there lately."""
+    recovery: bool
+    """Whether the code that was given looks like a recovery code."""
+
+    @property
+    def account(self) -> str:
+        """Whose daily counters they are, by whichever of its keys the account was tried."""
+        return by_key(self.key) if self.account_id is None else known_account(self.account_id)
+
+    def pair(self) -> Counter:
+        """The one counter that an opened session forgives.
+
+        By the key as it was given: full, it does not tell that a name, an id and a phone are one account, or that
+        there is one.
+        """
+        return Counter(by_key(self.key), self.network, "account_address", self.limits.account_address)
 
     def for_password(self) -> list[Counter]:
         """What a wrong password charges, in locking order."""
@@ -81,22 +102,23 @@ class Counters:
         )
 
     def for_code(self) -> list[Counter]:
-        """What a wrong one-time code charges, in locking order: all there are. Any that is full stops every try."""
-        return sorted([*self.for_password(), Counter(self.account, "", "otp", self.limits.otp)])
+        """What a wrong one-time code charges, in locking order: all there are. Any that is full stops every try.
 
-    def pair(self) -> Counter:
-        """The one counter that an opened session forgives."""
-        return Counter(self.account, self.network, "account_address", self.limits.account_address)
+        But who knows the password can fill the counter of codes, too: the owner, at home, gets in by a recovery code,
+        which nobody guesses.
+        """
+        enforced = not (self.recovery and self.known_address)
+        return sorted([*self.for_password(), Counter(self.account, "", "otp", self.limits.otp, enforced=enforced)])
 
 
 def known_account(account_id: int) -> str:
-    """Whose counters they are, by whichever of its keys an account was tried."""
+    """Whose the daily counters of an account are."""
     return f"id:{account_id}"
 
 
-def unknown_account(key: Key) -> str:
-    """Whose counters they are where nobody answers to the key: they cost and count the same."""
-    return "unknown:" + hashlib.sha256(f"{key.kind}:{key.value}".encode()).hexdigest()
+def by_key(key: Key) -> str:
+    """Whose counters they are that go by a key as it was given."""
+    return "key:" + hashlib.sha256(f"{key.kind}:{key.value}".encode()).hexdigest()
 
 
 def network(address: str) -> str:

@@ -15,6 +15,7 @@ from authsvc.errors import TokenInvalid
 _ID_BYTES = 24
 _ID = re.compile(rb"[A-Za-z0-9_-]{32}")
 _LONGEST = 256
+_FORM = re.compile(r"[A-Za-z0-9_-]{32}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_=-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,11 @@ class SignedId:
 
     id_hash: bytes
     signed_at: float
+
+
+def has_form(text: str) -> bool:
+    """Whether a text looks like a token of ours, genuine or not: another service's does not."""
+    return _FORM.fullmatch(text) is not None
 
 
 class _Signer(TimestampSigner):

@@ -1,6 +1,6 @@
 """The queries. What a row holds becomes a value by the names of its columns."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from functools import cache
 from typing import Any
@@ -28,7 +28,7 @@ from authsvc.events import Event
 from authsvc.identifiers import Key, fold
 from authsvc.sessions import LiveSession, Session
 from authsvc.store import tables
-from authsvc.throttle import Counter
+from authsvc.throttle import Counter, Counters
 
 _accounts, _roles, _grants, _sessions = tables.account, tables.role, tables.role_permission, tables.session
 _account, _role, _grant, _session = _accounts.c, _roles.c, _grants.c, _sessions.c
@@ -156,8 +156,9 @@ _CREDENTIALS = {
 _NOBODY: Any = literal_column("''")
 _COUNTERS = select(tables.counter).where(
     or_(
-        and_(_counter.account == bindparam("account"), _counter.address.in_([_NOBODY, bindparam("address")])),
+        and_(_counter.account == bindparam("pair"), _counter.address == bindparam("address")),
         and_(_counter.account == _NOBODY, _counter.address == bindparam("address")),
+        and_(_counter.account == bindparam("account"), _counter.address == _NOBODY),
     )
 )
 _FORGIVE = delete(tables.counter).where(
@@ -277,11 +278,20 @@ class Repository:
 
     # Two-step verification
 
-    def claim_step(self, account_id: int, step: int) -> bool:
-        """Use up a time step; False where it, or a newer one, was used before."""
-        return self._changed(
-            update(_accounts).where(_account.id == account_id, _account.otp_step < step).values(otp_step=step)
-        )
+    def claim_step(self, account_id: int, step: int, row_limit: int) -> bool:
+        """Use up a time step, and begin to count wrong codes anew.
+
+        False where it, or a newer one, was used before, and after `row_limit` wrong codes in a row (0: no such limit).
+        """
+        claimed = update(_accounts).where(_account.id == account_id, _account.otp_step < step)
+        if row_limit:
+            claimed = claimed.where(_account.otp_row < row_limit)
+        return self._changed(claimed.values(otp_step=step, otp_row=0))
+
+    def count_wrong_code(self, account_id: int) -> int:
+        """Count one more wrong one-time code; return how many there were in a row. Locks the account's row."""
+        counted = update(_accounts).where(_account.id == account_id).values(otp_row=_account.otp_row + 1)
+        return int(self._connection.execute(counted.returning(_account.otp_row)).scalar() or 0)
 
     def claim_recovery_code(self, account_id: int, code_hash: bytes) -> bool:
         """Use up a recovery code; False where there is none such (any more)."""
@@ -312,12 +322,13 @@ class Repository:
         }
         return self._one(_charge(self._upsert), values) is not None
 
-    def full_until(self, counters: list[Counter], account: str, address: str, now: float) -> float | None:
-        """When the last of those counters that refuse is over; None where none does."""
-        rows = self._all(_COUNTERS, {"account": account, "address": address})
+    def full_until(self, counters: Counters, now: float) -> float | None:
+        """When the last of the counters that refuse a try is over; None where none does."""
+        values = {"pair": counters.pair().account, "account": counters.account, "address": counters.network}
+        rows = self._all(_COUNTERS, values)
         found = {(row["account"], row["address"], row["scope"]): (row["count"], row["ends_at"]) for row in rows}
         ends = []
-        for counter in counters:
+        for counter in counters.for_code():
             count, ends_at = found.get((counter.account, counter.address, counter.scope), (0, 0.0))
             if counter.is_full(count, ends_at, now):
                 ends.append(ends_at)
@@ -328,11 +339,11 @@ class Repository:
         values = {"account": counter.account, "address": counter.address, "scope": counter.scope}
         self._connection.execute(_FORGIVE, values)
 
-    def forgive_all(self, account: str) -> None:
-        """Set all counters of an account to nothing."""
-        statement = select(_counter.address, _counter.scope).where(_counter.account == account)
+    def forgive_all(self, accounts: Collection[str]) -> None:
+        """Set all counters that are kept for these to nothing."""
+        statement = select(_counter.account, _counter.address, _counter.scope).where(_counter.account.in_(accounts))
         # One by one, in the order in which they are charged: two that lock the same rows never wait for each other.
-        for address, scope in sorted((row["address"], row["scope"]) for row in self._all(statement)):
+        for account, address, scope in sorted(map(tuple, self._connection.execute(statement))):
             self._connection.execute(_FORGIVE, {"account": account, "address": address, "scope": scope})
 
     # Sessions
@@ -356,9 +367,10 @@ class Repository:
         free = select(_session.id_hash).where(_session.id_hash == id_hash).with_for_update(skip_locked=True)
         self._connection.execute(update(_sessions).where(_session.id_hash.in_(free)).values(last_seen_at=seen_at))
 
-    def end_session(self, id_hash: bytes) -> bool:
-        """End one session; False where somebody else already did."""
-        return self._changed(delete(_sessions).where(_session.id_hash == id_hash))
+    def end_session(self, id_hash: bytes) -> int | None:
+        """End one session; return whose it was, None where somebody else already did."""
+        ended = delete(_sessions).where(_session.id_hash == id_hash).returning(_session.account_id)
+        return self._connection.execute(ended).scalar()
 
     def end_sessions(self, account_id: int, cause: Event, but: bytes | None = None) -> int:
         """End all sessions of an account, or all but one, and note why; return how many there were."""

@@ -4,13 +4,20 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from flask import Blueprint, Response
-from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import (
+    LengthRequired,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+)
 
 from authsvc import errors
 from authsvc.config import Config
 from authsvc.identifiers import parse_key
 from authsvc.parts import parts
 from authsvc.sessions import LiveSession
+from authsvc.web.bodies import IncompleteBody
 from authsvc.web.request import (
     TOKEN_NAME,
     CrossSite,
@@ -21,7 +28,7 @@ from authsvc.web.request import (
     token,
     whoami,
 )
-from authsvc.web.responses import Answer, Check, nearest
+from authsvc.web.responses import Answer, Check, clear_token, nearest, set_token
 
 blueprint = Blueprint("acc_admin", __name__, url_prefix="/AccAdmin")
 
@@ -29,6 +36,7 @@ REFUSALS: dict[type[Exception], tuple[int, str]] = {
     errors.AbsentParameter: (500, "请提供key与password参数"),
     errors.BadParameter: (500, "参数错误"),
     UnreadableBody: (500, "参数错误"),
+    IncompleteBody: (500, "参数错误"),
     errors.WrongCredentials: (500, "账号或密码错误"),
     errors.CodeRequired: (500, "请提供二步验证码"),
     errors.WrongCode: (500, "二步验证码错误"),
@@ -38,6 +46,7 @@ REFUSALS: dict[type[Exception], tuple[int, str]] = {
     errors.TokenRefused: (401, "未登录，请登录后再次访问"),
     NotFound: (404, "接口不存在"),
     MethodNotAllowed: (500, "不支持的请求方式"),
+    LengthRequired: (500, "参数错误"),
     RequestEntityTooLarge: (500, "参数错误"),
     UnsupportedMediaType: (500, "参数错误"),
     Exception: (500, "系统繁忙，请稍后再试"),
@@ -61,7 +70,9 @@ def do_login() -> Response:
     code = parameters.optional("otp_code")
     live, new_token = parts().service.login(parse_key(key), password, code, client=client(), token=token())
     token_info = {"tokenName": TOKEN_NAME, "tokenValue": new_token}
-    return _answer(200, "ok", {**_described(live, parts().config.timezone), "tokenInfo": token_info}).response()
+    answer = _answer(200, "ok", {**_described(live, parts().config.timezone), "tokenInfo": token_info})
+    # For what the console loads without its header, and for auth_request.
+    return set_token(answer.response(), new_token, "Strict")
 
 
 @blueprint.route("/doExit", methods=["GET", "POST"])
@@ -72,7 +83,7 @@ def do_exit() -> Response:
         parts().service.logout(token())
     except errors.TokenRefused:
         pass
-    return _answer(200, "ok", None).response()
+    return clear_token(_answer(200, "ok", None).response())
 
 
 @blueprint.route("/getLoginInfo", methods=["GET", "POST"])

@@ -2,8 +2,15 @@
 
 from urllib.parse import quote
 
-from flask import Blueprint, Response, after_this_request, request
-from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound, RequestEntityTooLarge, UnsupportedMediaType
+from flask import Blueprint, Response, after_this_request
+from werkzeug.exceptions import (
+    BadRequest,
+    LengthRequired,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+)
 from werkzeug.http import HTTP_STATUS_CODES
 
 from authsvc import errors
@@ -12,6 +19,7 @@ from authsvc.config import Config
 from authsvc.identifiers import by_name
 from authsvc.parts import parts
 from authsvc.sessions import LiveSession
+from authsvc.web.bodies import IncompleteBody
 from authsvc.web.request import (
     TOKEN_NAME,
     CrossSite,
@@ -22,13 +30,14 @@ from authsvc.web.request import (
     token,
     whoami,
 )
-from authsvc.web.responses import Answer, Check, nearest
+from authsvc.web.responses import Answer, Check, clear_token, nearest, set_token
 
 blueprint = Blueprint("api_auth", __name__, url_prefix="/api/auth")
 
 REFUSALS: dict[type[Exception], tuple[int, str]] = {
     errors.BadParameter: (400, "Parameter {}."),
     UnreadableBody: (400, "Body is not a JSON object."),
+    IncompleteBody: (400, "Body is incomplete."),
     errors.WrongCredentials: (403, "Wrong username or password."),
     errors.CodeRequired: (403, "One-time code is required."),
     errors.WrongCode: (403, "Wrong one-time code."),
@@ -45,6 +54,7 @@ REFUSALS: dict[type[Exception], tuple[int, str]] = {
     BadRequest: (400, "Request cannot be read."),
     NotFound: (404, "Path is unknown."),
     MethodNotAllowed: (405, "Method is not allowed."),
+    LengthRequired: (411, "Body has no length."),
     RequestEntityTooLarge: (413, "Body is longer than 16 KiB."),
     UnsupportedMediaType: (415, "Body is neither a form nor JSON."),
     Exception: (500, "Something went wrong."),
@@ -72,10 +82,7 @@ def login() -> Response:
     username, password = parameters.required("username"), parameters.required("password")
     code = parameters.optional("otp_code")
     live, new_token = parts().service.login(by_name(username), password, code, client=client(), token=presented)
-    response = _described(live.account).response()
-    response.headers[TOKEN_NAME] = new_token
-    response.set_cookie(TOKEN_NAME, new_token, httponly=True, samesite="Lax", secure=request.is_secure)
-    return response
+    return _with_token(_described(live.account), new_token)
 
 
 @blueprint.route("/logout", methods=["GET", "POST"])
@@ -87,14 +94,9 @@ def logout() -> Response:
     except errors.TokenMissing:
         pass
     except errors.TokenRefused:
-        after_this_request(_clear_cookie)
+        after_this_request(clear_token)
         raise
-    return _clear_cookie(_DONE.response())
-
-
-def _clear_cookie(response: Response) -> Response:
-    response.delete_cookie(TOKEN_NAME, httponly=True, samesite="Lax", secure=request.is_secure)
-    return response
+    return clear_token(_DONE.response())
 
 
 @blueprint.route("/verify", methods=["GET", "HEAD"])
@@ -102,8 +104,8 @@ def verify() -> Response:
     """Tell an internal service, or nginx's auth_request, whose session this is and whether it may."""
     live = whoami()
     parameters = Parameters()
-    if "permission" in parameters and parameters.required("permission") not in live.account.permissions:
-        raise errors.PermissionMissing(account_id=live.account.id)
+    if "permission" in parameters:
+        parts().service.authorize(live, parameters.required("permission"))
     return verified(live, parts().config).response()
 
 
@@ -125,16 +127,24 @@ CHECKS: dict[tuple[str, str], Check] = {("GET", _VERIFY): verified}
 
 @blueprint.route("/password", methods=["POST"])
 def password() -> Response:
-    """Change the own password; every other session of the account ends."""
+    """Change the own password; every session of the account ends, and a new one goes on."""
     refuse_other_sites()
     live = whoami()  # without a live session nothing else matters
     parameters = Parameters()
     present, new = parameters.required("password"), parameters.required("new_password")
-    parts().own_account.change_password(live, present, new, client())
-    return _DONE.response()
+    code = parameters.optional("otp_code")
+    new_token = parts().own_account.change_password(live, present, new, code, client())
+    return _with_token(_DONE, new_token)
 
 
 _DONE = Answer(200, {"code": 200})
+
+
+def _with_token(answer: Answer, new_token: str) -> Response:
+    response = set_token(answer.response(), new_token, "Lax")
+    # For callers without a cookie jar, as there is no token in the body.
+    response.headers[TOKEN_NAME] = new_token
+    return response
 
 
 def _described(account: Account) -> Answer:

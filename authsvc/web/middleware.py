@@ -1,29 +1,34 @@
-"""What surrounds every view: headers, request ids, the limit on bodies, the access line."""
+"""What surrounds every view: headers, request ids, the access line."""
 
 import os
 import re
-import threading
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, request
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Rule
 
 from authsvc import logs
 from authsvc.config import Config
-from authsvc.errors import Busy
-from authsvc.web.request import Proxies, carries_body, client_address
+from authsvc.web.bodies import Bodies
+from authsvc.web.request import Proxies, client_address
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-BODY_MAX = 16 * 1024
-"""Bytes in a request body."""
-
 CAUSE = "authsvc.cause"
 """Where in the WSGI environment a refused request keeps its cause, for the access line."""
+
+_HEADERS = (
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+)
+_POLICY = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+"""A page brings its own."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -60,11 +65,9 @@ class Middleware:
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
             nonlocal code
             code = status[:3]
-            headers += (
-                ("Cache-Control", "no-store"),
-                ("X-Content-Type-Options", "nosniff"),
-                ("X-Request-ID", request_id),
-            )
+            headers += (*_HEADERS, ("X-Request-ID", request_id))
+            if not any(name == _POLICY[0] for name, _ in headers):
+                headers.append(_POLICY)
             return start_response(status, headers, *exc_info)
 
         try:
@@ -77,34 +80,18 @@ class Middleware:
             logs.bind(None, None)
 
 
-class _Bodies:
-    """Reads bodies and refuses long ones, on every path and even where nobody wants them.
-
-    Only so many at a time: whoever sends a body slowly holds a thread, and session checks need some.
-    """
-
-    def __init__(self, at_a_time: int) -> None:
-        self._free = threading.BoundedSemaphore(at_a_time)
-
-    def __call__(self) -> None:
-        if not carries_body(request.environ):
-            return
-        if not self._free.acquire(blocking=False):
-            raise Busy
-        try:
-            # Without a length (chunked) only reading tells.
-            too_long = len(request.get_data()) > BODY_MAX
-        finally:
-            self._free.release()
-        if too_long:
-            raise RequestEntityTooLarge
+def _refuse_odd_spellings() -> None:
+    """Refuse what werkzeug would take for another path or method: a proxy's rules would not see it as that."""
+    if request.environ["PATH_INFO"].startswith("//"):
+        raise NotFound
+    if request.environ["REQUEST_METHOD"] != request.method:
+        raise request.routing_exception or MethodNotAllowed(request.url_rule.methods if request.url_rule else None)
 
 
 def init_app(app: Flask, config: Config) -> None:
     """Surround every view."""
     app.url_rule_class = ExactRule  # type: ignore[assignment]
     app.url_map.merge_slashes = False
-    # One more than allowed: without a length, werkzeug cuts a body at the limit and says nothing.
-    app.config["MAX_CONTENT_LENGTH"] = BODY_MAX + 1
-    app.before_request(_Bodies(config.body_threads))
+    app.before_request(_refuse_odd_spellings)
+    app.before_request(Bodies(config.body_threads))
     app.wsgi_app = Middleware(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]

@@ -16,6 +16,7 @@ from authsvc.errors import AbsentParameter, BadParameter, Refusal
 from authsvc.identifiers import is_text
 from authsvc.parts import parts
 from authsvc.sessions import Client, LiveSession
+from authsvc.tokens import has_form
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -52,13 +53,21 @@ def token() -> str | None:
 
 
 def token_of(environ: "WSGIEnvironment") -> str | None:
-    """The token: of the header, the Bearer scheme (RFC 6750) and the cookie the first that is there decides."""
+    """The token: of the header, the Bearer scheme (RFC 6750) and the cookie the first that is there decides.
+
+    Another service's Bearer credential is not there: behind `auth_request` it is the application's.
+    """
     if value := environ.get("HTTP_SATOKEN", "").strip():
         return str(value)
     scheme, _, credentials = environ.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
-    if scheme.lower() == "bearer" and (value := credentials.strip()):
+    if scheme.lower() == "bearer" and has_form(value := credentials.strip()):
         return str(value)
-    return parse_cookie(environ).get(TOKEN_NAME) or None
+    return parse_cookie(environ).get(cookie_name(environ)) or None
+
+
+def cookie_name(environ: "WSGIEnvironment") -> str:
+    """What the token's cookie is called. Over https no other host can set it (RFC 6265bis, section 4.1.3.2)."""
+    return f"__Host-{TOKEN_NAME}" if environ["wsgi.url_scheme"] == "https" else TOKEN_NAME
 
 
 def client() -> Client:
@@ -126,13 +135,19 @@ def carries_body(environ: "WSGIEnvironment") -> bool:
 def refuse_other_sites() -> None:
     """Raise CrossSite where a browser asks on behalf of a site that is not listed, or before its user does.
 
-    Fetch Metadata (W3C): older browsers and other clients do not send these headers and are let through; the cookie's
-    SameSite covers the former.
+    Fetch Metadata (W3C) tells; older browsers send an Origin with what may change something, other clients neither.
     """
-    if "prefetch" in request.headers.get("Sec-Purpose", "").lower():
+    headers, origin = request.headers, request.headers.get("Origin", "").lower()
+    if "prefetch" in headers.get("Sec-Purpose", "").lower():
         raise CrossSite
-    other_site = request.headers.get("Sec-Fetch-Site", "").strip().lower() == "cross-site"
-    if other_site and request.headers.get("Origin", "").lower() not in parts().config.cors_origins:
+    if origin in parts().config.cors_origins:
+        return
+    site = headers.get("Sec-Fetch-Site", "").strip().lower()
+    own_origin = f"{request.scheme}://{request.host}".lower()
+    other_site = site in {"cross-site", "same-site"} or (not site and origin not in {"", own_origin})
+    # An image or a frame of a page that somebody else may write.
+    embedded = request.method == "GET" and headers.get("Sec-Fetch-Dest", "empty") not in {"empty", "document"}
+    if other_site or embedded:
         raise CrossSite
 
 

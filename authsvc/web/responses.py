@@ -5,10 +5,11 @@ from json import JSONEncoder
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeVar
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from authsvc.config import Config
 from authsvc.sessions import LiveSession
+from authsvc.web.request import cookie_name
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _T = TypeVar("_T")
@@ -26,6 +27,18 @@ class Answer(NamedTuple):
     def response(self) -> Response:
         """The same for Flask."""
         return Response(encode(self.body), self.status, self.headers, mimetype="application/json")
+
+
+def set_token(response: Response, token: str, samesite: str) -> Response:
+    """Give a browser its token, where no script can read it."""
+    response.set_cookie(cookie_name(request.environ), token, httponly=True, samesite=samesite, secure=request.is_secure)
+    return response
+
+
+def clear_token(response: Response) -> Response:
+    """Take a browser's token away; of its cookie, only name, path and Secure have to fit."""
+    response.delete_cookie(cookie_name(request.environ), httponly=True, samesite="Lax", secure=request.is_secure)
+    return response
 
 
 Check = Callable[[LiveSession, Config], Answer]
