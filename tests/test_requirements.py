@@ -17,6 +17,8 @@ from tests.servers import ROOT
 FILES = {"service": "requirements.txt", "tests": "tests/requirements.txt"}
 PINNED = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>\S+)(?: ; (?P<marker>.*?))? \\$")
 HASH = re.compile(r"^    --hash=sha256:[0-9a-f]{64}( \\)?$")
+NOT_INSTALLED = {"authsvc", "tests", "_typeshed"}
+"""Our own, and what type checkers alone know."""
 CODE = {
     "service": [ROOT / "wsgi.py", *ROOT.glob("authsvc/**/*.py"), *ROOT.glob("migrations/**/*.py")],
     "tests": [*ROOT.glob("tests/**/*.py"), *ROOT.glob(".ci/*.py")],
@@ -66,7 +68,7 @@ def imported(paths: list[Path]) -> set[str]:
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             modules.add(node.module)
-    tops = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {"authsvc", "tests"}
+    tops = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - NOT_INSTALLED
     return {canonicalize_name(packages_distributions()[top][0]) for top in tops}
 
 
