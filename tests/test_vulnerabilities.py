@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -15,9 +15,9 @@ import pytest
 from tests.servers import ROOT
 
 
-def ran(url: str) -> subprocess.CompletedProcess[str]:
+def ran(url: str, *seconds: str) -> subprocess.CompletedProcess[str]:
     """The script, having asked there."""
-    command = [sys.executable, ".ci/vulnerabilities.py", url]
+    command = [sys.executable, ".ci/vulnerabilities.py", url, *seconds]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env={"no_proxy": "*"})
 
 
@@ -92,5 +92,26 @@ def test_without_a_way_there_nothing_was_checked() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         done = ran(f"http://127.0.0.1:{nobody.getsockname()[1]}/")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("NOT CHECKED: ")
+
+
+def test_an_answer_that_never_ends_is_not_waited_for() -> None:
+    """However busily it comes: the time is that of the whole answer."""
+    ended = threading.Event()
+
+    def trickle() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+            while not ended.wait(0.05):
+                connection.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        done = ran(f"http://127.0.0.1:{listener.getsockname()[1]}/", "1")
+        ended.set()
+        thread.join()
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("NOT CHECKED: ")
