@@ -18,7 +18,8 @@ from tests.servers import ROOT
 def ran(url: str, *seconds: str) -> subprocess.CompletedProcess[str]:
     """The script, having asked there."""
     command = [sys.executable, ".ci/vulnerabilities.py", url, *seconds]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env={"no_proxy": "*"})
+    environ = {"no_proxy": "*"}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environ, timeout=30)
 
 
 @contextmanager
