@@ -16,6 +16,7 @@ from flask import Flask
 from sqlalchemy import event
 
 from authsvc import config, create_app
+from authsvc.events import Event
 from authsvc.store import db
 from tests.conftest import StartServer
 from tests.databases import PASSWORD, SECRET_KEY, Databases, cheap_passwords, close
@@ -160,6 +161,19 @@ def test_the_commands_are_those_of_the_application(app: Flask) -> None:
     documented = re.findall(r"`(flask (?!db)[a-z]+ [a-z]+)", "".join(rows))
     ours = [command for command in commands(app.cli, "flask") if not command.startswith("flask db ")]
     assert sorted(documented) == sorted(ours)
+
+
+def test_the_events_are_those_of_the_code() -> None:
+    """Each audit event with its level, and every other line that the service writes, in a table of its own."""
+    tables = re.split(
+        r"^\*\*What happens to the (?:service)\.\*\*$", DEPLOY[DEPLOY.index("\n## Logs\n") :], flags=re.MULTILINE
+    )
+    audited, others = (re.findall(r"^\| (`.*?`) \| (INFO|WARNING|ERROR) \|", table, re.MULTILINE) for table in tables)
+    told = {name: level for names, level in audited for name in re.findall(r"`(.*?)`", names)}
+    assert told == {str(each): "WARNING" if each.is_refusal else "INFO" for each in Event}
+    source = "".join(path.read_text("utf-8") for path in PACKAGE.rglob("*.py"))
+    written = set(re.findall(r"\b(?:notice|failed|_event)\(\s*(?:logging\.\w+, )?\"([\w.]+)\"", source))
+    assert {name for names, _ in others for name in re.findall(r"`(.*?)`", names)} == written
 
 
 def test_the_statements_of_each_request_are_counted(sqlite: Databases) -> None:
