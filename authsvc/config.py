@@ -302,7 +302,7 @@ def _warnings(environ: Mapping[str, str], config: Config) -> Iterator[RiskyButLe
         if name.startswith(PREFIX) and not name.startswith(f"{PREFIX}TEST_"):
             yield RiskyButLegal("authsvc.W001", f"{name} is not a setting", "check its spelling in the README")
     for name, path in _secret_files(environ, config):
-        if path.exists() and path.stat().st_mode & _OTHERS:
+        if path.exists() and path.stat().st_mode & _OTHERS and path.absolute().parent.stat().st_mode & _OTHERS:
             yield RiskyButLegal("authsvc.W009", f"{name} is in a file that everybody here can use", "chmod 600")
     yield from (risk for is_there, risk in _risks(config) if is_there)
 
