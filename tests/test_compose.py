@@ -73,7 +73,7 @@ def test_the_image_is_built_in_one_place() -> None:
 
 
 def test_the_settings_of_a_replica_are_legal_and_of_one_risk(settings: config.Config) -> None:
-    """With the secrets that `secrets.sh` makes it starts, and warns of the one thing that is right on one machine only."""
+    """With the secrets that `secrets.sh` makes it starts, and warns of what is right on one machine only."""
     assert [risk.id for risk in settings.warnings] == ["authsvc.W008"]
     assert len(settings.secret_keys) == 2
 
