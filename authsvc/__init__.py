@@ -36,7 +36,7 @@ def create_app(
         config=config,
         database=database,
         service=service,
-        own_account=OwnAccount(database, authenticator, passwords, tokens, sessions, clock),
+        own_account=OwnAccount(database, authenticator, passwords, tokens, seeds, sessions, clock),
         administration=Administration(database, passwords, seeds, sessions, clock),
     )
     parts.init_app(app)

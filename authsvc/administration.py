@@ -178,8 +178,7 @@ class Administration:
         In force at once. Raises UnknownAccount.
         """
         seed, codes = otp.new_seed(), otp.new_recovery_codes()
-        hashes = [code_hash for code in codes if (code_hash := otp.recovery_hash(code))]
-        account = self._change_otp(key, Event.OTP_ENABLED, seed, hashes)
+        account = self._change_otp(key, Event.OTP_ENABLED, seed, otp.recovery_hashes(codes))
         return Enrolment(otp.uri(seed, account.name), seed, tuple(codes))
 
     def disable_otp(self, key: Key) -> None:
@@ -190,9 +189,10 @@ class Administration:
         with self._database.write() as repository:
             account = _existing(repository, key)
             # In the order in which a login with a recovery code locks them.
+            repository.lock_account(account.id)
             repository.replace_recovery_codes(account.id, code_hashes)
             sealed = None if seed is None else self._seeds.encrypt(seed, account.id)
-            repository.change_account(account.id, otp_seed=sealed, otp_step=0, otp_row=0)
+            repository.change_account(account.id, otp_seed=sealed, otp_step=0, otp_row=0, otp_pending_seed=None)
             repository.note(event, account.id)
             repository.end_sessions(account.id, event)
         return account

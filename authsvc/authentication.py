@@ -69,7 +69,6 @@ class Authenticator:
         code: str | None,
         client: Client,
         refused: Event,
-        *,
         counted_as: Key | None = None,
     ) -> Match:
         """Match a password; a wrong one is charged, noted and committed before it is told.
@@ -118,15 +117,17 @@ class Authenticator:
             self._charge(repository, counters, counters.for_password(), self._clock())
             refuse(repository, refused, verdict)
 
-    def confirm(self, repository: Repository, match: Match, now: float, refused: Event) -> None:
+    def confirm(
+        self, repository: Repository, match: Match, now: float, refused: Event, *, two_step: bool = True
+    ) -> None:
         """What follows the right password, in the transaction that acts on it: counters, then the one-time code.
 
-        Raises Throttled, CodeRequired, WrongCode.
+        Without `two_step` no code is asked for. Raises Throttled, CodeRequired, WrongCode.
         """
         credentials = match.credentials
         # Again: while the password was matched, other guesses may have filled them.
         _refuse_if_full(repository, match.counters, now)
-        if credentials.otp_seed is None:
+        if credentials.otp_seed is None or not two_step:
             return
         if match.code is None:
             refuse(repository, refused, errors.CodeRequired(account_id=credentials.account_id))
@@ -134,12 +135,18 @@ class Authenticator:
             # The account's row before its counters: so does a login that is let in.
             if repository.count_wrong_code(credentials.account_id) == self._limits.otp_row:
                 repository.note(Event.OTP_STOPPED, credentials.account_id)
-            self._charge(repository, match.counters, match.counters.for_code(), now)
-            refuse(repository, refused, errors.WrongCode(account_id=credentials.account_id))
+            self.refuse_code(repository, match.counters, now, refused)
+
+    def refuse_code(self, repository: Repository, counters: Counters, now: float, refused: Event) -> NoReturn:
+        """Charge a wrong one-time code and tell it. Raises WrongCode, Throttled."""
+        self._charge(repository, counters, counters.for_code(), now)
+        refuse(repository, refused, errors.WrongCode(account_id=counters.account_id))
 
     def _claim(self, repository: Repository, credentials: Credentials, code: str, now: float) -> bool:
         account_id = credentials.account_id
         if code_hash := otp.recovery_hash(code):
+            # The account's row first, as everybody does who changes its codes.
+            repository.lock_account(account_id)
             claimed = repository.claim_recovery_code(account_id, code_hash)
             if claimed:
                 repository.note(Event.RECOVERY_CODE_USED, account_id)
@@ -155,6 +162,19 @@ class Authenticator:
                 logs.clock_suspected(account_id, seconds)
             return False
         return repository.claim_step(account_id, step, self._limits.otp_row)
+
+    def counters(self, repository: Repository, key: Key, account_id: int, client: Client, now: float) -> Counters:
+        """Those that a one-time code alone is up against. Raises Throttled."""
+        counters = Counters(
+            limits=self._limits,
+            key=key,
+            account_id=account_id,
+            network=network(client.address),
+            known_address=False,
+            recovery=False,
+        )
+        _refuse_if_full(repository, counters, now)
+        return counters
 
     def _charge(self, repository: Repository, counters: Counters, charged: list[Counter], now: float) -> None:
         """Charge all of them or, where an enforced one is full, none: leaving the transaction takes it all back."""

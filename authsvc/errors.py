@@ -4,7 +4,7 @@
 on the wire, whether the account is unknown or the password is wrong.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 class Refusal(Exception):
@@ -31,6 +31,16 @@ class BadParameter(Refusal):
 
     def __str__(self) -> str:
         return f"{self.name} {self.problem}"
+
+
+class RefusedPassword(BadParameter):
+    """A new password that may not be one; `kind` says in a word which rule it breaks."""
+
+    cause = "refused_password"
+
+    def __init__(self, name: str, kind: Literal["length", "characters", "common", "context"], problem: str) -> None:
+        super().__init__(name, problem)
+        self.kind = kind
 
 
 class AbsentParameter(BadParameter):
@@ -81,6 +91,24 @@ class AccountDisabled(Verdict):
     """The right password (and code) for an account that is switched off."""
 
     cause = "account_disabled"
+
+
+class OtpIsOn(Refusal):
+    """Two-step verification is on already."""
+
+    cause = "otp_is_on"
+
+
+class OtpIsOff(Refusal):
+    """Two-step verification is off."""
+
+    cause = "otp_is_off"
+
+
+class OtpNotBegun(Refusal):
+    """Two-step verification was not begun, or so long ago that it has lapsed."""
+
+    cause = "otp_not_begun"
 
 
 class TokenRefused(Refusal):

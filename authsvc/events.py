@@ -13,6 +13,8 @@ class Event(StrEnum):
     """Sessions ended otherwise than by their own logout; `cause` is the event that ended them."""
     PASSWORD_CHANGED = "password.changed"  # noqa: S105 - a name
     PASSWORD_REFUSED = "password.refused"  # noqa: S105 - a name
+    REAUTHENTICATION_REFUSED = "reauthentication.refused"
+    """A logged-in account did not prove itself anew for something else than its password."""
     PERMISSION_REFUSED = "permission.refused"
     ACCOUNT_ADDED = "account.added"
     ACCOUNT_CHANGED = "account.changed"
@@ -22,6 +24,7 @@ class Event(StrEnum):
     ACCOUNT_LOGGED_OUT = "account.logged_out"
     OTP_ENABLED = "otp.enabled"
     OTP_DISABLED = "otp.disabled"
+    RECOVERY_CODES_RENEWED = "otp.recovery_codes_renewed"
     RECOVERY_CODE_USED = "otp.recovery_code_used"
     OTP_STOPPED = "otp.stopped"
     """So many wrong one-time codes in a row that none is taken any more: somebody knows the password."""

@@ -130,6 +130,11 @@ def recovery_hash(code: str) -> bytes | None:
     return hashlib.sha256(code.encode()).digest() if _RECOVERY_CODE.fullmatch(code) else None
 
 
+def recovery_hashes(codes: Sequence[str]) -> list[bytes]:
+    """What is stored of recovery codes that were made here."""
+    return [hashed for code in codes if (hashed := recovery_hash(code))]
+
+
 def split_appended(password: str) -> tuple[str, str | None]:
     """Take `password,code` apart; (password, None) where no code is appended.
 

@@ -1,19 +1,45 @@
-"""What a logged-in account does with itself."""
+"""What a logged-in account does with itself: password, sessions, two-step verification."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
-from authsvc import errors
-from authsvc.authentication import Authenticator, CredentialsChangedError, told
+from authsvc import errors, otp
+from authsvc.authentication import Authenticator, Match, told
 from authsvc.events import Event
 from authsvc.identifiers import Key, by_name
+from authsvc.otp import DamagedSeed, Seeds
 from authsvc.passwords import Passwords
-from authsvc.sessions import Client, LiveSession, SessionLimits
+from authsvc.sessions import Client, LiveSession, Session, SessionLimits
 from authsvc.store.database import Database
+from authsvc.store.repository import Repository
 from authsvc.tokens import Tokens
+
+PENDING_SECONDS = 600
+"""How long two-step verification that was begun waits to be confirmed."""
+
+_HANDLE_DIGITS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Two-step verification that is not in force yet. It is shown once, to the account's owner."""
+
+    seed: str = field(repr=False)
+    uri: str = field(repr=False)
+
+
+def handle(session: Session) -> str:
+    """What a session is called towards its owner; good for nothing else."""
+    return session.id_hash.hex()[:_HANDLE_DIGITS]
 
 
 class OwnAccount:
-    """Each verb asks for the present password, and a wrong one is a wrong guess like any other."""
+    """What a live session may do. Whoever has the session alone may not: verbs ask for the password, too (ASVS 7.5.1).
+
+    A wrong password or code is a wrong guess like any other. So verbs raise Throttled, WrongCredentials, Busy,
+    Unavailable; CodeRequired and WrongCode where they take a code; and TokenRevoked where the session ends meanwhile.
+    """
 
     def __init__(
         self,
@@ -21,6 +47,7 @@ class OwnAccount:
         authenticator: Authenticator,
         passwords: Passwords,
         tokens: Tokens,
+        seeds: Seeds,
         limits: SessionLimits,
         clock: Callable[[], float],
     ) -> None:
@@ -28,6 +55,7 @@ class OwnAccount:
         self._authenticator = authenticator
         self._passwords = passwords
         self._tokens = tokens
+        self._seeds = seeds
         self._limits = limits
         self._clock = clock
 
@@ -36,38 +64,163 @@ class OwnAccount:
     ) -> str:
         """Give the account a new password; return the token of a new session. All others end.
 
-        Raises Throttled, WrongCredentials, CodeRequired, WrongCode, BadParameter for a new password that may not be
-        one, TokenRevoked where the session has ended meanwhile, Busy, Unavailable.
+        Raises RefusedPassword for a new password that may not be one.
         """
-        with told(Event.PASSWORD_REFUSED, live.account.id):
-            while True:
-                try:
-                    return self._change_password(live, password, new_password, code, client)
-                except CredentialsChangedError:
-                    continue  # by a parallel login that renewed the hash: the new one decides
-
-    def _change_password(
-        self, live: LiveSession, password: str, new_password: str, code: str | None, client: Client
-    ) -> str:
-        account, refused = live.account, Event.PASSWORD_REFUSED
-        # By its id, as a name may change hands; counted as a login with the name is.
-        key, counted_as = Key("id", account.id), by_name(account.name)
-        match = self._authenticator.match(key, password, code, client, refused, counted_as=counted_as)
-        about = (account.name, account.phone)
-        new_hash = self._passwords.hash(self._passwords.check_new(new_password, "new_password", about=about))
         token, id_hash = self._tokens.issue()
+        with self._changing_password(live, password, new_password, code, client) as (repository, now):
+            # This session, too: its token may be in other hands (OWASP ASVS 5.0.0, 7.2.4).
+            repository.end_sessions(live.account.id, Event.PASSWORD_CHANGED)
+            repository.add_session(live.account.id, self._limits.opened(id_hash, now, client))
+        return token
+
+    def change_password_and_stay(self, live: LiveSession, password: str, new_password: str, client: Client) -> None:
+        """Give the account a new password; all other sessions end. For clients that cannot take a new token.
+
+        Raises RefusedPassword for a new password that may not be one.
+        """
+        with self._changing_password(live, password, new_password, None, client) as (repository, _):
+            repository.end_sessions(live.account.id, Event.PASSWORD_CHANGED, but=live.session.id_hash)
+
+    @contextmanager
+    def _changing_password(
+        self, live: LiveSession, password: str, new_password: str, code: str | None, client: Client
+    ) -> Iterator[tuple[Repository, float]]:
+        account = live.account
+        with told(Event.PASSWORD_REFUSED, account.id):
+            match = self._match(live, password, code, client, Event.PASSWORD_REFUSED)
+            about = (account.name, account.phone)
+            new_hash = self._passwords.hash(self._passwords.check_new(new_password, "new_password", about=about))
+            with self._as_owner(live, match, Event.PASSWORD_REFUSED) as (repository, now):
+                repository.change_account(account.id, password_hash=new_hash)
+                repository.note(Event.PASSWORD_CHANGED, account.id)
+                yield repository, now
+
+    def sessions(self, live: LiveSession) -> list[Session]:
+        """The account's live sessions, the one that was used last first. Asks for nothing more than the session."""
+        found = self._database.read(lambda repository: repository.sessions(live.account.id))
+        now = self._clock()
+        alive = [session for session in found if not self._limits.refuses(session, now)]
+        return sorted(alive, key=lambda session: session.last_seen_at, reverse=True)
+
+    def end_session(self, live: LiveSession, password: str, wanted: str, client: Client) -> bool:
+        """End the session that is called `wanted`; False where there is none. One's own may be it."""
+        with self._proved(live, password, None, client, two_step=False) as (repository, _):
+            named = (session for session in repository.sessions(live.account.id) if handle(session) == wanted)
+            session = next(named, None)
+            if session is None:
+                return False
+            repository.end_session(session.id_hash)
+            if session.id_hash == live.session.id_hash:
+                repository.note(Event.LOGOUT, live.account.id)
+            else:
+                repository.note(Event.SESSIONS_ENDED, live.account.id, cause="owner", count=1)
+            return True
+
+    def end_other_sessions(self, live: LiveSession, password: str, client: Client) -> int:
+        """End all sessions but this one; return how many there were."""
+        with self._proved(live, password, None, client, two_step=False) as (repository, _):
+            return repository.end_sessions(live.account.id, "owner", but=live.session.id_hash)
+
+    def begin_otp(self, live: LiveSession, password: str, client: Client) -> Pending:
+        """Begin two-step verification, anew where it was begun before. Nothing is in force yet. Raises OtpIsOn."""
+        if live.account.otp:
+            raise errors.OtpIsOn(account_id=live.account.id)
+        seed = otp.new_seed()
+        with self._proved(live, password, None, client) as (repository, now):
+            sealed = self._seeds.encrypt(seed, live.account.id)
+            repository.change_account(live.account.id, otp_pending_seed=sealed, otp_pending_at=now)
+        return Pending(seed, otp.uri(seed, live.account.name))
+
+    def confirm_otp(self, live: LiveSession, code: str, client: Client) -> list[str]:
+        """Put in force what was begun; return the recovery codes. The account's other sessions end.
+
+        Raises OtpIsOn, OtpNotBegun.
+        """
+        account, refused = live.account, Event.REAUTHENTICATION_REFUSED
+        with told(refused, account.id), self._database.write() as repository:
+            now = self._clock()
+            counters = self._authenticator.counters(repository, by_name(account.name), account.id, client, now)
+            self._lock(repository, live)
+            if live.account.otp:
+                raise errors.OtpIsOn(account_id=account.id)
+            seed = self._pending_seed(repository, account.id, now)
+            step = otp.time_step(seed, code, now)
+            if step is None:
+                self._authenticator.refuse_code(repository, counters, now, refused)
+            codes = otp.new_recovery_codes()
+            repository.change_account(
+                account.id,
+                otp_seed=self._seeds.encrypt(seed, account.id),
+                otp_step=step,
+                otp_row=0,
+                otp_pending_seed=None,
+                otp_pending_at=None,
+            )
+            repository.replace_recovery_codes(account.id, otp.recovery_hashes(codes))
+            repository.note(Event.OTP_ENABLED, account.id)
+            repository.end_sessions(account.id, Event.OTP_ENABLED, but=live.session.id_hash)
+        return codes
+
+    def _pending_seed(self, repository: Repository, account_id: int, now: float) -> str:
+        sealed, begun_at = repository.pending_otp(account_id)
+        if sealed is None or begun_at is None or not 0 <= now - begun_at < PENDING_SECONDS:
+            raise errors.OtpNotBegun(account_id=account_id)
+        try:
+            return self._seeds.decrypt(sealed, account_id)
+        except DamagedSeed:
+            raise errors.OtpNotBegun(account_id=account_id) from None
+
+    def renew_recovery_codes(self, live: LiveSession, password: str, code: str | None, client: Client) -> list[str]:
+        """Return new recovery codes; the old ones are void. Raises OtpIsOff."""
+        if not live.account.otp:
+            raise errors.OtpIsOff(account_id=live.account.id)
+        codes = otp.new_recovery_codes()
+        with self._proved(live, password, code, client) as (repository, _):
+            repository.replace_recovery_codes(live.account.id, otp.recovery_hashes(codes))
+            repository.note(Event.RECOVERY_CODES_RENEWED, live.account.id)
+        return codes
+
+    def disable_otp(self, live: LiveSession, password: str, code: str | None, client: Client) -> None:
+        """Turn two-step verification off; the account's other sessions end. Raises OtpIsOff."""
+        if not live.account.otp:
+            raise errors.OtpIsOff(account_id=live.account.id)
+        with self._proved(live, password, code, client) as (repository, _):
+            repository.change_account(live.account.id, otp_seed=None, otp_step=0, otp_row=0)
+            repository.replace_recovery_codes(live.account.id, [])
+            repository.note(Event.OTP_DISABLED, live.account.id)
+            repository.end_sessions(live.account.id, Event.OTP_DISABLED, but=live.session.id_hash)
+
+    @contextmanager
+    def _proved(
+        self, live: LiveSession, password: str, code: str | None, client: Client, *, two_step: bool = True
+    ) -> Iterator[tuple[Repository, float]]:
+        """A transaction of whoever knows the password and, with `two_step`, a code where one is needed."""
+        refused = Event.REAUTHENTICATION_REFUSED
+        with told(refused, live.account.id):
+            # An empty code is none that could be appended.
+            match = self._match(live, password, code if two_step else "", client, refused)
+            with self._as_owner(live, match, refused, two_step=two_step) as (repository, now):
+                yield repository, now
+
+    def _match(self, live: LiveSession, password: str, code: str | None, client: Client, refused: Event) -> Match:
+        # By its id, as a name may change hands; counted as a login with the name is.
+        key, counted_as = Key("id", live.account.id), by_name(live.account.name)
+        return self._authenticator.match(key, password, code, client, refused, counted_as)
+
+    @contextmanager
+    def _as_owner(
+        self, live: LiveSession, match: Match, refused: Event, *, two_step: bool = True
+    ) -> Iterator[tuple[Repository, float]]:
         with self._database.write() as repository:
             now = self._clock()
-            self._authenticator.confirm(repository, match, now, refused)
-            changed = repository.change_if_unchanged(match.credentials, password_hash=new_hash)
-            # Only now, as the account's row is locked: who disables it, changes its password or logs out has either
-            # ended this session already, or waits.
-            if not repository.live_session(live.session.id_hash):
-                raise errors.TokenRevoked(account_id=account.id)
-            if not changed:
-                raise CredentialsChangedError
-            repository.note(Event.PASSWORD_CHANGED, account.id)
-            # This session's, too: its token may be in other hands (OWASP ASVS 5.0.0, 7.2.4).
-            repository.end_sessions(account.id, Event.PASSWORD_CHANGED)
-            repository.add_session(account.id, self._limits.opened(id_hash, now, client))
-        return token
+            self._authenticator.confirm(repository, match, now, refused, two_step=two_step)
+            self._lock(repository, live)
+            yield repository, now
+
+    @staticmethod
+    def _lock(repository: Repository, live: LiveSession) -> None:
+        repository.lock_account(live.account.id)
+        # Only now: who disables the account, changes its password or second step, or logs out, has either ended this
+        # session already, or waits.
+        if not repository.live_session(live.session.id_hash):
+            raise errors.TokenRevoked(account_id=live.account.id)

@@ -12,7 +12,7 @@ from importlib.resources import files
 import argon2
 from werkzeug.security import check_password_hash
 
-from authsvc.errors import BadParameter, Busy
+from authsvc.errors import BadParameter, Busy, RefusedPassword
 from authsvc.hash_thread import HashThread
 from authsvc.identifiers import fold, is_text
 
@@ -104,7 +104,7 @@ class Passwords:
         return stored
 
     def check_new(self, password: str, name: str = "password", *, about: Iterable[str | None] = ()) -> str:
-        """Return `password` if it may be a new password; raise BadParameter for `name` saying why not.
+        """Return `password` if it may be a new password; raise RefusedPassword for `name` saying why not.
 
         `about` is what anybody knows of the account: its name, its phone.
         """
@@ -114,26 +114,28 @@ class Passwords:
 def check_new(
     password: str, name: str = "password", *, minimum: int = LENGTH_MIN, about: Iterable[str | None] = ()
 ) -> str:
-    """Return `password` if it may be a new password; raise BadParameter for `name` saying why not.
+    """Return `password` if it may be a new password; raise RefusedPassword for `name` saying why not.
 
     Length, a blocklist and words of the context, no rules of composition (NIST SP 800-63B-4, section 3.1.1.2; OWASP
     ASVS 5.0.0, 6.2.11).
     """
     if not minimum <= len(password) <= LENGTH_MAX:
-        raise BadParameter(name, f"must have {minimum} to {LENGTH_MAX} characters")
+        raise RefusedPassword(name, "length", f"must have {minimum} to {LENGTH_MAX} characters")
     # What a login would refuse as a parameter must not become a password.
     if not is_text(password):
-        raise BadParameter(name, "has control characters or is not valid Unicode")
+        raise RefusedPassword(name, "characters", "has control characters or is not valid Unicode")
     folded = _normalised(password).casefold()
     if _is_common(folded):
-        raise BadParameter(name, "is one of the most common passwords")
+        raise RefusedPassword(name, "common", "is one of the most common passwords")
     rest = folded
     for word in (*_CONTEXT, *(fold(word) for word in about if word)):
         if len(word.encode()) >= _WORD_MIN:
             rest = rest.replace(word, "")
     # Whoever guesses begins with these words, so the rest has to be a password by itself.
     if rest != folded and (len(rest) < LENGTH_MIN or _is_common(rest)):
-        raise BadParameter(name, "is little more than the account's name or phone, or a word of this service")
+        raise RefusedPassword(
+            name, "context", "is little more than the account's name or phone, or a word of this service"
+        )
     return password
 
 

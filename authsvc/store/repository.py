@@ -241,6 +241,12 @@ class Repository:
         row = self._one(_CREDENTIALS[key.kind], {"value": key.value, "network": network, "known_since": known_since})
         return Credentials(**row) if row else None
 
+    def pending_otp(self, account_id: int) -> tuple[str | None, float | None]:
+        """Two-step verification that was begun: the encrypted seed, and when."""
+        statement = select(_account.otp_pending_seed, _account.otp_pending_at).where(_account.id == account_id)
+        sealed, begun_at = self._connection.execute(statement).one()
+        return sealed, begun_at
+
     def lock_account(self, account_id: int) -> None:
         """Hold an account's row until the end of the transaction, as each login does that opens a session."""
         self._connection.execute(select(_account.id).where(_account.id == account_id).with_for_update())
@@ -372,7 +378,7 @@ class Repository:
         ended = delete(_sessions).where(_session.id_hash == id_hash).returning(_session.account_id)
         return self._connection.execute(ended).scalar()
 
-    def end_sessions(self, account_id: int, cause: Event, but: bytes | None = None) -> int:
+    def end_sessions(self, account_id: int, cause: str, but: bytes | None = None) -> int:
         """End all sessions of an account, or all but one, and note why; return how many there were."""
         statement = delete(_sessions).where(_session.account_id == account_id)
         if but is not None:

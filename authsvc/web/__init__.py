@@ -66,5 +66,5 @@ def refuse(error: Exception, environ: "WSGIEnvironment") -> Answer:
 
 
 def _dialect_of(path: str) -> Dialect:
-    prefixed = (dialect for dialect in DIALECTS if f"{path}/".startswith(f"{dialect.blueprint.url_prefix}/"))
-    return next(prefixed, DIALECTS[0])
+    below = (dialect for dialect in DIALECTS if f"{path}/".startswith(tuple(f"{each}/" for each in dialect.PREFIXES)))
+    return next(below, DIALECTS[0])

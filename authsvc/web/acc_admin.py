@@ -30,7 +30,8 @@ from authsvc.web.request import (
 )
 from authsvc.web.responses import Answer, Check, clear_token, nearest, set_token
 
-blueprint = Blueprint("acc_admin", __name__, url_prefix="/AccAdmin")
+blueprint = Blueprint("acc_admin", __name__)
+PREFIXES = ("/AccAdmin", "/AdminPassword")
 
 REFUSALS: dict[type[Exception], tuple[int, str]] = {
     errors.AbsentParameter: (500, "请提供key与password参数"),
@@ -53,15 +54,31 @@ REFUSALS: dict[type[Exception], tuple[int, str]] = {
 }
 """Each refusal's code and message; `{}` stands for the refusal."""
 
+_PASSWORD_PAGE = "/AdminPassword/update"  # noqa: S105 - a path
+_ON_PASSWORD_PAGE: dict[type[Exception], str] = {
+    errors.AbsentParameter: "请提供oldPwd与newPwd参数",
+    errors.WrongCredentials: "旧密码输入错误",
+}
+_REFUSED_PASSWORDS = {
+    "length": "新密码太短或太长",
+    "characters": "新密码含有无法使用的字符",
+    "common": "新密码过于常见，请换一个",
+    "context": "新密码与账号、手机号或系统名称过于相近，请换一个",
+}
 
-def refuse(error: Exception, _path: str) -> Answer:
+
+def refuse(error: Exception, path: str) -> Answer:
     """The answer to a refusal. The console breaks on any HTTP status but 200; nginx needs one to try elsewhere."""
     code, message = nearest(error, REFUSALS)
+    if path == _PASSWORD_PAGE:
+        message = next((text for kind, text in _ON_PASSWORD_PAGE.items() if isinstance(error, kind)), message)
+    if isinstance(error, errors.RefusedPassword):
+        message = _REFUSED_PASSWORDS[error.kind]
     status = 503 if isinstance(error, errors.Unavailable | errors.Busy) else 200
     return _answer(code, message.format(error), None, status)
 
 
-@blueprint.route("/doLogin", methods=["GET", "POST"])
+@blueprint.route("/AccAdmin/doLogin", methods=["GET", "POST"])
 def do_login() -> Response:
     """Open a session for an id, a name or a phone."""
     refuse_other_sites()
@@ -75,7 +92,7 @@ def do_login() -> Response:
     return set_token(answer.response(), new_token, "Strict")
 
 
-@blueprint.route("/doExit", methods=["GET", "POST"])
+@blueprint.route("/AccAdmin/doExit", methods=["GET", "POST"])
 def do_exit() -> Response:
     """End the session, if there is one."""
     refuse_other_sites()
@@ -86,10 +103,20 @@ def do_exit() -> Response:
     return clear_token(_answer(200, "ok", None).response())
 
 
-@blueprint.route("/getLoginInfo", methods=["GET", "POST"])
+@blueprint.route("/AccAdmin/getLoginInfo", methods=["GET", "POST"])
 def get_login_info() -> Response:
     """Tell whose session this is, and what the console needs to draw itself."""
     return logged_in(whoami(), parts().config).response()
+
+
+@blueprint.route(_PASSWORD_PAGE, methods=["GET", "POST"])
+def update_password() -> Response:
+    """Change the own password, on the console's own page. It keeps its token, so its session lives on."""
+    refuse_other_sites()
+    live, parameters = whoami(), Parameters()
+    old, new = parameters.required("oldPwd"), parameters.required("newPwd")
+    parts().own_account.change_password_and_stay(live, old, new, client())
+    return _answer(200, "ok", None).response()
 
 
 def logged_in(live: LiveSession, config: Config) -> Answer:

@@ -1,7 +1,9 @@
 """The `/api/auth` dialect, as the OpenBMCLAPI dashboard speaks it: the HTTP status is the verdict."""
 
+from datetime import UTC, datetime
 from urllib.parse import quote
 
+import segno
 from flask import Blueprint, Response, after_this_request
 from werkzeug.exceptions import (
     BadRequest,
@@ -17,6 +19,7 @@ from authsvc import errors
 from authsvc.accounts import Account
 from authsvc.config import Config
 from authsvc.identifiers import by_name
+from authsvc.own_account import handle
 from authsvc.parts import parts
 from authsvc.sessions import LiveSession
 from authsvc.web.bodies import IncompleteBody
@@ -33,6 +36,7 @@ from authsvc.web.request import (
 from authsvc.web.responses import Answer, Check, clear_token, nearest, set_token
 
 blueprint = Blueprint("api_auth", __name__, url_prefix="/api/auth")
+PREFIXES = ("/api/auth",)
 
 REFUSALS: dict[type[Exception], tuple[int, str]] = {
     errors.BadParameter: (400, "Parameter {}."),
@@ -43,6 +47,9 @@ REFUSALS: dict[type[Exception], tuple[int, str]] = {
     errors.WrongCode: (403, "Wrong one-time code."),
     errors.AccountDisabled: (403, "Account is disabled."),
     CrossSite: (403, "Request comes from another site."),
+    errors.OtpIsOn: (400, "Two-step verification is on."),
+    errors.OtpIsOff: (400, "Two-step verification is off."),
+    errors.OtpNotBegun: (400, "Two-step verification was not begun."),
     errors.PermissionMissing: (403, "Permission is missing."),
     errors.TokenMissing: (403, "Token is missing."),
     errors.TokenInvalid: (403, "Token is invalid."),
@@ -128,13 +135,91 @@ CHECKS: dict[tuple[str, str], Check] = {("GET", _VERIFY): verified}
 @blueprint.route("/password", methods=["POST"])
 def password() -> Response:
     """Change the own password; every session of the account ends, and a new one goes on."""
-    refuse_other_sites()
-    live = whoami()  # without a live session nothing else matters
-    parameters = Parameters()
+    live, parameters = _owner()
     present, new = parameters.required("password"), parameters.required("new_password")
     code = parameters.optional("otp_code")
-    new_token = parts().own_account.change_password(live, present, new, code, client())
-    return _with_token(_DONE, new_token)
+    return _with_token(_DONE, parts().own_account.change_password(live, present, new, code, client()))
+
+
+@blueprint.route("/sessions", methods=["GET"])
+def sessions() -> Response:
+    """List the account's live sessions."""
+    live = whoami()
+    listed = [
+        {
+            "id": handle(session),
+            "opened": _time(session.opened_at),
+            "last_seen": _time(session.last_seen_at),
+            "ends": _time(session.ends_at),
+            "address": session.address,
+            "user_agent": session.user_agent,
+            "current": session.id_hash == live.session.id_hash,
+        }
+        for session in parts().own_account.sessions(live)
+    ]
+    return Answer(200, {"code": 200, "data": {"sessions": listed}}).response()
+
+
+@blueprint.route("/sessions/end", methods=["POST"])
+def end_sessions() -> Response:
+    """End one session of the account, or all others."""
+    live, parameters = _owner()
+    present, wanted = parameters.required("password"), parameters.required("session")
+    own_account = parts().own_account
+    if wanted == "others":
+        ended = own_account.end_other_sessions(live, present, client())
+    else:
+        ended = int(own_account.end_session(live, present, wanted, client()))
+    response = Answer(200, {"code": 200, "data": {"ended": ended}}).response()
+    return clear_token(response) if ended and wanted == handle(live.session) else response
+
+
+@blueprint.route("/otp", methods=["POST"])
+def begin_otp() -> Response:
+    """Begin two-step verification."""
+    live, parameters = _owner()
+    pending = parts().own_account.begin_otp(live, parameters.required("password"), client())
+    picture = segno.make(pending.uri, micro=False).svg_data_uri(scale=4, border=4, light="white")
+    data = {"secret": pending.seed, "uri": pending.uri, "qr": picture}
+    return Answer(200, {"code": 200, "data": data}).response()
+
+
+@blueprint.route("/otp/confirm", methods=["POST"])
+def confirm_otp() -> Response:
+    """Put it in force."""
+    live, parameters = _owner()
+    return _recovery_codes(parts().own_account.confirm_otp(live, parameters.required("otp_code"), client()))
+
+
+@blueprint.route("/otp/recovery", methods=["POST"])
+def renew_recovery_codes() -> Response:
+    """Hand out new recovery codes."""
+    live, parameters = _owner()
+    present, code = parameters.required("password"), parameters.optional("otp_code")
+    return _recovery_codes(parts().own_account.renew_recovery_codes(live, present, code, client()))
+
+
+@blueprint.route("/otp/off", methods=["POST"])
+def disable_otp() -> Response:
+    """Turn two-step verification off."""
+    live, parameters = _owner()
+    present, code = parameters.required("password"), parameters.optional("otp_code")
+    parts().own_account.disable_otp(live, present, code, client())
+    return _DONE.response()
+
+
+def _owner() -> tuple[LiveSession, Parameters]:
+    """Who asks, and for what; without a live session nothing else matters."""
+    refuse_other_sites()
+    return whoami(), Parameters()
+
+
+def _recovery_codes(codes: list[str]) -> Response:
+    return Answer(200, {"code": 200, "data": {"recovery_codes": codes}}).response()
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
 _DONE = Answer(200, {"code": 200})

@@ -50,7 +50,11 @@ class Dialect(Protocol):
 
     @property
     def blueprint(self) -> Blueprint:
-        """Its views; the prefix of their paths is the dialect's."""
+        """Its views."""
+
+    @property
+    def PREFIXES(self) -> tuple[str, ...]:  # noqa: N802 - a module's constant
+        """Below which paths it answers, unknown ones too."""
 
     @property
     def CHECKS(self) -> Mapping[tuple[str, str], Check]:  # noqa: N802 - a module's constant

@@ -10,6 +10,7 @@ from authsvc.web.request import whoami
 from authsvc.web.responses import Answer, Check
 
 blueprint = Blueprint("toy", __name__, url_prefix="/toy")
+PREFIXES = ("/toy",)
 
 
 def refuse(error: Exception, path: str) -> Answer:
