@@ -41,7 +41,7 @@ from tests.nginx import (
     nginxes,
     recording,
 )
-from tests.refusals import BUSY, TOO_LARGE
+from tests.refusals import BUSY, PERMISSION_MISSING, TOO_LARGE
 from tests.servers import Server, free_port, start, wait_for
 from tests.test_smoke import smoke
 
@@ -251,7 +251,7 @@ def test_the_page_may_bring_its_style_and_nothing_else(client: Client) -> None:
 def test_a_program_without_the_permission_is_told_in_the_envelope(client: Client, token: str) -> None:
     """In the words of the service itself."""
     answer = client.get("/reports/1", satoken=token)
-    assert Auth.verdict(answer) == Auth.verdict(client.auth.verify(token, "reports")) == (403, "Permission is missing.")
+    assert Auth.verdict(answer) == Auth.verdict(client.auth.verify(token, "reports")) == PERMISSION_MISSING.auth
 
 
 def test_a_person_is_told_to_try_again(start_nginx: StartNginx) -> None:
@@ -450,7 +450,7 @@ def test_nothing_gets_through_unasked(start_nginx: StartNginx, token: str) -> No
         alone = start_nginx(free_port(), free_port(), application.port)
         for path in ("/page", "/reports/1"):
             answer = alone.at(ELSEWHERE).get(path, satoken=token)
-            assert (*Auth.verdict(answer), answer.headers["Retry-After"]) == (503, "Service is busy.", "5")
+            assert (*Auth.verdict(answer), answer.headers["Retry-After"]) == (*BUSY.auth, "5")
 
 
 def test_the_application_knows_its_own_address(client: Client, nginx: Nginx, token: str) -> None:

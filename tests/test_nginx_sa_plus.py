@@ -14,12 +14,13 @@ from tests.conftest import servers
 from tests.databases import PASSWORD, Databases
 from tests.dialects import FORM, Answer
 from tests.nginx import ELSEWHERE, Application, Client, Lenient, Nginx, StartNginx, behind, exchange, nginxes
+from tests.refusals import BUSY, TOO_LARGE, WRONG_CREDENTIALS
 from tests.servers import ROOT, Server, free_port
 
 OTHER_ORIGIN = "https://console.example.com"
 """The one that is a comment in the file."""
 LOG_IN_NOW = "您当前暂未登录，是否立即登录？"
-BUSY = "失败：系统繁忙，请稍后再试"
+TROUBLE = f"失败：{BUSY.message}"
 
 
 class OldBackend(Application):
@@ -170,7 +171,7 @@ def test_what_else_lies_there_is_for_nobody(path: str, client: Client) -> None:
 def test_it_logs_in_and_out(console: SaPlus) -> None:
     """A form without a token, calls with one, and after doExit the question whether to log in."""
     assert console.ajax("/AccAdmin/getLoginInfo") == LOG_IN_NOW
-    assert console.ajax("/AccAdmin/doLogin", key="user", password="wrong-one") == "失败：账号或密码错误"
+    assert console.ajax("/AccAdmin/doLogin", key="user", password="wrong-one") == f"失败：{WRONG_CREDENTIALS.message}"
     console.log_in("user", PASSWORD)
     assert isinstance(console.ajax("/AccAdmin/getLoginInfo"), Answer)
     assert isinstance(console.ajax("/AccAdmin/doExit"), Answer)
@@ -361,16 +362,16 @@ def test_nothing_gets_through_unasked(start_nginx: StartNginx, old_backend: int)
     """Where authsvc is away, everything is busy, in the console's words and a person's."""
     console = SaPlus(start_nginx(free_port(), old_backend).at(ELSEWHERE), token="any")
     for path in ("/goods/getList", "/admin/getList", "/AccAdmin/getLoginInfo", "/AccAdmin/doLogin"):
-        assert console.ajax(path) == BUSY
+        assert console.ajax(path) == TROUBLE
     answer = console.open("/druid/index.html")
-    assert (answer.status, answer.headers["Retry-After"], answer.body.decode()) == (503, "5", "系统繁忙，请稍后再试\n")
+    assert (answer.status, answer.headers["Retry-After"], answer.body.decode()) == (503, "5", f"{BUSY.message}\n")
 
 
 def test_an_old_backend_that_is_away_is_told_in_words(start_nginx: StartNginx) -> None:
     """Not as a page of nginx's."""
     with behind(Lenient) as authsvc:
         console = SaPlus(start_nginx(authsvc.port, free_port()).at(ELSEWHERE), cookies={"__Host-satoken": "a"})
-        assert console.ajax("/goods/getList") == BUSY
+        assert console.ajax("/goods/getList") == TROUBLE
 
 
 def test_too_many_logins_from_one_address_are_held_back(echo: Client) -> None:
@@ -378,12 +379,12 @@ def test_too_many_logins_from_one_address_are_held_back(echo: Client) -> None:
     with closing(echo.open()) as connection:
         answers = [exchange(connection, "POST", "/AccAdmin/doLogin", {}) for _ in range(60)]
     assert {answer.status for answer in answers} == {HTTPStatus.OK}
-    assert "系统繁忙，请稍后再试" in {answer.json.get("msg") for answer in answers}
+    assert BUSY.message in {answer.json.get("msg") for answer in answers}
 
 
 def test_what_is_too_long_is_told_in_words(console: SaPlus) -> None:
     """Of parameters and of files."""
-    assert console.ajax("/AccAdmin/doLogin", key="x" * 20_000) == "失败：参数错误"
+    assert console.ajax("/AccAdmin/doLogin", key="x" * 20_000) == f"失败：{TOO_LARGE.message}"
     head = "POST /upload/file HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 99999999\r\n\r\n"
     answer = console.client.say(head.encode())
     assert answer.startswith(b"HTTP/1.1 200 ")
