@@ -302,7 +302,7 @@ def test_a_preflight_is_answered_by_nginx(path: str, client: Client) -> None:
     assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (204, OTHER_ORIGIN)
     assert "satoken" in answer.headers["Access-Control-Allow-Headers"]
     assert "x-requested-with" in answer.headers["Access-Control-Allow-Headers"]
-    assert answer.headers["Access-Control-Allow-Methods"] == "GET, POST"
+    assert answer.headers["Access-Control-Allow-Methods"] == "GET, POST, PUT, DELETE"
     stranger = client.send("OPTIONS", path, {**asked, "Origin": "https://evil.example"}, b"")
     assert "Access-Control-Allow-Origin" not in stranger.headers
 
