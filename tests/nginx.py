@@ -38,6 +38,7 @@ class Client:
     def __init__(self, nginx: "Nginx", address: str) -> None:
         self._nginx, self._address = nginx, address
         self.auth, self.console = Auth(self.send), Console(self.send)
+        self.url = f"https://127.0.0.1:{nginx.port}"
 
     def open(self) -> http.client.HTTPSConnection:
         """A connection that is kept."""

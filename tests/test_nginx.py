@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import ssl
+import subprocess
 import threading
 import warnings
 from collections import Counter
@@ -163,6 +164,13 @@ def test_of_all_cookies_authsvc_is_sent_its_own(path: str, cookies: str, told: s
     """One with bytes that a server may choke on does not go along."""
     answer = echo.say(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nCookie: {cookies}\r\n\r\n".encode())
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["headers"].get("Cookie") == told
+
+
+def test_so_it_is_where_http2_takes_the_cookies_apart(echo: Client) -> None:
+    """A browser may send each in a header of its own."""
+    cookies = [argument for cookie in ("a=1", "__Host-satoken=abc", "b=2") for argument in ("-H", f"Cookie: {cookie}")]
+    answer = subprocess.check_output(["curl", "--silent", "--insecure", "--http2", *cookies, f"{echo.url}/login"])
+    assert json.loads(answer)["headers"]["Cookie"] == "__Host-satoken=abc"
 
 
 @pytest.mark.parametrize("path", ["/page", "/reports/1"])
