@@ -141,6 +141,14 @@ def console(client: Client) -> SaPlus:
 
 
 @pytest.fixture(scope="module")
+def admin(nginx: Nginx) -> SaPlus:
+    """The console of an administrator who is logged in; one for all, because nginx limits logins."""
+    console = SaPlus(nginx.at(ELSEWHERE))
+    console.log_in("admin", PASSWORD)
+    return console
+
+
+@pytest.fixture(scope="module")
 def echo(start_nginx: StartNginx, old_backend: int) -> Iterator[Client]:
     """Somebody in front of an nginx with the stand-in of authsvc."""
     with behind(Lenient) as authsvc:
@@ -244,11 +252,10 @@ def test_a_page_of_the_old_backend_opens_by_the_cookie(console: SaPlus) -> None:
         "/admin",
     ],
 )
-def test_what_would_change_accounts_there_is_refused_in_words(path: str, console: SaPlus) -> None:
+def test_what_would_change_accounts_there_is_refused_in_words(path: str, admin: SaPlus) -> None:
     """However it is spelled, and whoever asks."""
-    console.log_in("admin", PASSWORD)
-    assert console.ajax(path, id="1") == "权限不足,账号、角色和密码已改由 authsvc 管理，不能在此修改，请联系管理员"
-    assert console.client.get(path, satoken=console.token).json["code"] == 403
+    assert admin.ajax(path, id="1") == "权限不足,账号、角色和密码已改由 authsvc 管理，不能在此修改，请联系管理员"
+    assert admin.client.get(path, satoken=admin.token).json["code"] == 403
 
 
 @pytest.mark.parametrize(
@@ -263,10 +270,9 @@ def test_what_would_change_accounts_there_is_refused_in_words(path: str, console
         "/administration/add",
     ],
 )
-def test_what_reads_them_goes_on(path: str, console: SaPlus) -> None:
+def test_what_reads_them_goes_on(path: str, admin: SaPlus) -> None:
     """The lists show what they showed on the evening of the move."""
-    console.log_in("admin", PASSWORD)
-    answer = console.ajax(path)
+    answer = admin.ajax(path)
     assert isinstance(answer, Answer)
     assert answer.json["path"] == path
 
@@ -279,10 +285,9 @@ def test_what_reads_them_goes_on(path: str, console: SaPlus) -> None:
         ("/goods/%252e%252e/admin/add", "/goods/%252e%252e/admin/add"),
     ],
 )
-def test_the_old_backend_is_asked_what_nginx_looked_at(asked: str, told: str, console: SaPlus) -> None:
+def test_the_old_backend_is_asked_what_nginx_looked_at(asked: str, told: str, admin: SaPlus) -> None:
     """The address with nothing left in it to resolve."""
-    console.log_in("admin", PASSWORD)
-    assert console.client.get(asked, satoken=console.token).json["path"] == told
+    assert admin.client.get(asked, satoken=admin.token).json["path"] == told
 
 
 def test_ones_own_password_is_changed_at_authsvc(echo: Client) -> None:
@@ -424,10 +429,22 @@ def test_only_its_replicas_are_told_of_authsvc(client: Client) -> None:
 
 
 def test_what_both_configurations_do_they_do_in_the_same_words() -> None:
-    """Logs, replicas, and who is taken for a person."""
+    """Logs, replicas, TLS, and who is taken for a person; the same port and secrets, too."""
     block = re.compile(r"^    ((?:map|upstream|log_format|resolver) \S+ ?\S*).*?[;}]$", re.MULTILINE | re.DOTALL)
     texts = [(ROOT / "deploy" / name).read_text("utf-8") for name in ("nginx-sa-plus.conf", "nginx.conf")]
     ours, other = ({match[1]: match[0] for match in block.finditer(text)} for text in texts)
     shared = ours.keys() & other.keys()
     assert len(shared) >= 8
     assert {name for name in shared if ours[name] != other[name]} == set()
+    for start in (
+        "listen ",
+        "ssl_",
+        "limit_req",
+        "proxy_set_header X-",
+        "proxy_set_header Remote-",
+        "proxy_next_upstream",
+    ):
+        assert (
+            len({frozenset(line for line in text.splitlines() if line.strip().startswith(start)) for text in texts})
+            == 1
+        )
