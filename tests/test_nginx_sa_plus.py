@@ -323,6 +323,7 @@ def test_from_a_listed_origin_it_works(client: Client) -> None:
     for name in ("Origin", "Credentials"):
         assert len(answer.headers.getlist(f"Access-Control-Allow-{name}")) == 1
     assert "Origin" in answer.headers.getlist("Vary")
+    assert client.get("/_verify", Origin=OTHER_ORIGIN).headers["Access-Control-Allow-Origin"] == OTHER_ORIGIN
     assert console.ajax("/admin/add") == "权限不足,账号、角色和密码已改由 authsvc 管理，不能在此修改，请联系管理员"
 
 
