@@ -97,7 +97,7 @@ def test_a_token_is_good_in_both_dialects(auth: Auth, console: Console) -> None:
 
 def test_a_cookie_is_enough(server: Server) -> None:
     """As a browser has it: log in, be known, log out, be forgotten."""
-    cookie = server.auth.login("user", PASSWORD).cookie[0]
+    cookie = server.auth.login("user", PASSWORD).cookie[1]
     headers = {"Cookie": f"satoken={cookie}"}
     statuses = [server.auth.call("GET", path, headers=headers).status for path in ("/login", "/logout", "/login")]
     assert statuses == [200, 200, 403]
