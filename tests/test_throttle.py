@@ -5,9 +5,7 @@ import pytest
 from authsvc.identifiers import Key
 from authsvc.throttle import Counters, Limit, Limits, by_key, known_account, network
 
-LIMITS = Limits(
-    account_address=Limit(1, 10), address=Limit(2, 20), account=Limit(3, 30), otp=Limit(4, 40), otp_row=100
-)
+LIMITS = Limits(account_address=Limit(1, 10), address=Limit(2, 20), account=Limit(3, 30), otp=Limit(4, 40), otp_row=100)
 NAME = Key("name", "user")
 
 
