@@ -24,7 +24,7 @@ from werkzeug.datastructures import Headers
 from authsvc import create_app
 from authsvc.config import load
 from authsvc.parts import parts
-from authsvc.web.middleware import BODY_MAX
+from authsvc.web.bodies import BODY_MAX
 from tests.conftest import servers
 from tests.databases import PASSWORD, SECRET_KEY, Databases, close
 from tests.dialects import FORM, Answer, Auth

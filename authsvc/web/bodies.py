@@ -45,18 +45,18 @@ class Bodies:
         environ = request.environ
         if not carries_body(environ):
             return
-        announced = environ.get("CONTENT_LENGTH")
-        length = int(announced) if announced else BODY_MAX + 1
-        if announced and length > BODY_MAX:
+        announced = request.content_length  # 0 for what is no number
+        length = BODY_MAX + 1 if announced is None else announced
+        if announced is not None and length > BODY_MAX:
             raise RequestEntityTooLarge
         with self._place(environ):
             body = environ["wsgi.input"].read(length)
         if len(body) > BODY_MAX:
             raise RequestEntityTooLarge
-        if announced and len(body) < length:
+        if announced is not None and len(body) < length:
             raise IncompleteBody
         # Chunked: nobody says whether the last chunk arrived. Only a JSON object proves its own end.
-        if not announced and request.mimetype != "application/json":
+        if announced is None and request.mimetype != "application/json":
             raise LengthRequired
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
