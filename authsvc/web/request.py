@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from flask import request
 from werkzeug.exceptions import UnsupportedMediaType
-from werkzeug.http import parse_cookie
+from werkzeug.sansio.http import parse_cookie
 
 from authsvc import logs
 from authsvc.errors import AbsentParameter, BadParameter, Refusal
@@ -62,7 +62,8 @@ def token_of(environ: "WSGIEnvironment") -> str | None:
     scheme, _, credentials = environ.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
     if scheme.lower() == "bearer" and has_form(value := credentials.strip()):
         return str(value)
-    return parse_cookie(environ).get(cookie_name(environ)) or None
+    # As the bytes come: another site's cookie beside ours may be no UTF-8.
+    return parse_cookie(environ.get("HTTP_COOKIE")).get(cookie_name(environ)) or None
 
 
 def cookie_name(environ: "WSGIEnvironment") -> str:
