@@ -1,6 +1,7 @@
 """Request bodies: read whole, and only so many at once; whatever was cut off in transit never counts."""
 
 import io
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 BODY_MAX = 16 * 1024
 """Bytes in a request body."""
+
+_LENGTH = re.compile(r"[0-9]{1,20}")
 
 
 class IncompleteBody(Refusal):
@@ -46,6 +49,9 @@ class Bodies:
         if not carries_body(environ):
             return
         announced = environ.get("CONTENT_LENGTH")
+        # Granian hands no other on; some servers do, and a negative one would read without end.
+        if announced and not _LENGTH.fullmatch(announced):
+            raise LengthRequired
         length = int(announced) if announced else BODY_MAX + 1
         if announced and length > BODY_MAX:
             raise RequestEntityTooLarge
