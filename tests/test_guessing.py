@@ -714,7 +714,7 @@ def test_recovery_codes_cannot_be_guessed_from_home(burnt: Door, query: Query) -
 
 def test_no_stored_hash_breaks_a_login(make_app: MakeApp, query: Query, log: Log) -> None:
     """Each is a wrong password, charged like one; none is an error of the service."""
-    door = door_of(make_app(**dict.fromkeys((PAIR, ADDRESS, ACCOUNT), "1000000/3600")))
+    door = door_of(make_app(None, **dict.fromkeys((PAIR, ADDRESS, ACCOUNT), "1000000/3600")))
     for stored in (
         *NEVER.values(),
         *TOO_DEAR.values(),
