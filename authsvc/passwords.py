@@ -24,10 +24,11 @@ _WORD_MIN = 3  # bytes: shorter ones are in too much
 # Matching costs, in units of our argon2id (19 MiB, two passes), as measured; the least of what is imported follows the
 # OWASP Password Storage Cheat Sheet where werkzeug's own default, which is below it, allows.
 _ARGON2_UNIT = 19 * 1024 * 2  # KiB times passes
+_ARGON2_LANES_UNIT = 100  # further lanes times passes: each starts four threads
 _SCRYPT_UNIT = 2**16  # N times r times p
 _PBKDF2_UNIT = {"sha224": 100_000, "sha256": 100_000, "sha384": 40_000, "sha512": 40_000}  # iterations
 _ARGON2_MIN, _SCRYPT_MIN, _PBKDF2_MIN = 7 * 1024 * 5, 2**15 * 8, 100_000
-_DEAREST, _DEAREST_IMPORT = 100, 10
+_DEAREST, _DEAREST_IMPORT = 50, 10
 _SCRYPT = re.compile(r"scrypt:([0-9]{1,9}):([0-9]{1,4}):([0-9]{1,4})")
 _PBKDF2 = re.compile(r"pbkdf2:(\w+):([0-9]{1,12})")
 _NO_MEMORY = argon2.low_level.error_to_str(-22)  # ARGON2_MEMORY_ALLOCATION_ERROR
@@ -158,10 +159,11 @@ def _cost(stored: str) -> _Cost:
         )
     try:
         parameters = argon2.extract_parameters(stored)
-    except argon2.exceptions.InvalidHashError:
+        work = parameters.memory_cost * parameters.time_cost
+        lanes = (parameters.parallelism - 1) * parameters.time_cost
+        return _Cost(work / _ARGON2_UNIT + lanes / _ARGON2_LANES_UNIT, work < _ARGON2_MIN)
+    except (argon2.exceptions.InvalidHashError, OverflowError):
         raise DamagedHash from None
-    work = parameters.memory_cost * parameters.time_cost
-    return _Cost(work / _ARGON2_UNIT, work < _ARGON2_MIN)
 
 
 def _is_common(folded: str) -> bool:

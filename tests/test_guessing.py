@@ -25,6 +25,7 @@ from tests.dialects import Auth, Console, in_process
 from tests.doors import BUSY, CODE_REQUIRED, DISABLED, HOME, IN, WRONG, WRONG_CODE, Door, door_of, throttled
 from tests.hashers import WatchedHasher
 from tests.servers import wait_for
+from tests.test_passwords import NEVER, TOO_DEAR
 
 GUESS = "not-the-password"
 PAIR, ADDRESS, ACCOUNT = (f"AUTHSVC_LIMIT_{kind}" for kind in ("ACCOUNT_ADDRESS", "ADDRESS", "ACCOUNT"))
@@ -556,3 +557,197 @@ def test_who_finds_no_place_is_told_to_come_back(make_app: MakeApp, query: Query
         assert [door(password, key) for _ in range(2)] == [BUSY] * 2
     assert query("SELECT * FROM counter") == []
     assert {line["cause"] for line in log.lines("login.refused")} == {"busy"}
+
+
+# The counter of an account at an address goes by the key as it was given
+
+
+@pytest.mark.parametrize("first", ["user", "2", PHONE, "nobody", "99", "13900000000"])
+def test_a_full_counter_tells_of_no_other_key(app: Flask, first: str) -> None:
+    """Name, id and phone of one account are three keys with five guesses each, as three keys of nobody are: whoever
+    fills one of them learns nothing about the others.
+    """
+    door = door_of(app, Console)
+    guess(door, times=5, key=first)
+    others = {"user", "2", PHONE, "nobody", "99", "13900000000"} - {first}
+    assert door(GUESS, first) == throttled(300)
+    assert {door(GUESS, key) for key in others} == {WRONG}
+
+
+def test_a_key_and_the_account_behind_it_behave_alike(app: Flask) -> None:
+    """Guess for guess, in what is said and for how long: by name, by id, by phone, and for nobody."""
+    door = door_of(app, Console)
+    said = {key: [door(GUESS, key) for _ in range(7)] for key in ("user", "2", PHONE, "nobody", "99", "13900000000")}
+    assert set(map(tuple, said.values())) == {(*[WRONG] * 5, *[throttled(300)] * 2)}
+
+
+@pytest.mark.parametrize(("key", "spelling"), [("user", "ＵＳＥＲ"), ("nobody", "NoBody")])
+def test_spellings_of_a_name_are_one_key(door: Door, key: str, spelling: str) -> None:
+    """What is compared is counted, in both dialects together."""
+    guess(door, times=5, key=key)
+    assert [door(PASSWORD, spelling) for _ in range(2)] == [throttled(300)] * 2
+
+
+def test_a_login_forgives_the_key_it_came_with(app: Flask) -> None:
+    """And that alone: the guesses by another key stay counted."""
+    door = door_of(app, Console)
+    for key in ("user", "2", PHONE):
+        guess(door, times=4, key=key)
+    assert door(PASSWORD, "2") == IN
+    guess(door, times=5, key="2")
+    for key in ("user", PHONE):
+        guess(door, key=key)
+        assert door(PASSWORD, key) == throttled(300)
+
+
+def test_the_daily_counter_is_the_accounts(make_app: MakeApp) -> None:
+    """By whichever of its keys it is tried, from wherever."""
+    door = door_of(make_app(AUTHSVC_LIMIT_ACCOUNT="6/300"), Console)
+    for number, key in enumerate(("user", "2", PHONE) * 2):
+        guess(door, key=key, at=stranger(number))
+    assert {door(PASSWORD, key, at=ELSEWHERE) for key in ("user", "2", PHONE)} == {throttled(300)}
+
+
+def test_unlocking_forgets_whichever_key_was_given(app: Flask, command: Commands, query: Query) -> None:
+    """Name, id and phone, known by any of them."""
+    door = door_of(app, Console)
+    for key in ("user", "2", PHONE, "admin"):
+        guess(door, times=5, key=key)
+    command("account", "unlock", "2")
+    assert [door(PASSWORD, key) for key in ("user", "2", PHONE, "admin")] == [IN, IN, IN, throttled(300)]
+    assert {account for (account,) in query("SELECT account FROM counter WHERE scope = 'account'")} == {"id:1"}
+
+
+# So many wrong codes in a row
+
+ROW, OTP = "AUTHSVC_LIMIT_OTP_ROW", "AUTHSVC_LIMIT_OTP"
+
+
+def wrong_codes(door: Door, authenticator: Authenticator, times: int, clock: Clock) -> None:
+    """Whoever knows the password guesses codes, day after day and from everywhere."""
+    for number in range(times):
+        assert door(PASSWORD, code=authenticator.wrong_code(), at=stranger(number % 200)) == WRONG_CODE
+        clock.advance(DAY / 10)
+
+
+def test_a_hundred_wrong_codes_in_a_row_stop_codes(
+    door: Door, authenticator: Authenticator, clock: Clock, log: Log
+) -> None:
+    """Whatever the days between. From the hundredth on the right one is a wrong one, too; the log says so once."""
+    wrong_codes(door, authenticator, 99, clock)
+    assert log.lines("otp.stopped") == []
+    wrong_codes(door, authenticator, 1, clock)
+    clock.advance(DAY)
+    for _ in range(3):
+        assert door(PASSWORD, code=authenticator.code()) == WRONG_CODE
+    assert [line["account_id"] for line in log.lines("otp.stopped")] == [2]
+
+
+def test_the_right_code_ends_the_row(door: Door, authenticator: Authenticator, clock: Clock) -> None:
+    """After ninety-nine the owner still gets in, and there are a hundred again."""
+    wrong_codes(door, authenticator, 99, clock)
+    clock.advance(DAY)
+    assert door(PASSWORD, code=authenticator.code()) == IN
+    wrong_codes(door, authenticator, 99, clock)
+    clock.advance(DAY)
+    assert door(PASSWORD, code=authenticator.code()) == IN
+
+
+@pytest.mark.parametrize("opens", ["unlock", "otp"])
+def test_an_administrator_opens_them_again(
+    make_app: MakeApp, authenticator: Authenticator, clock: Clock, command: Commands, opens: str
+) -> None:
+    """By `unlock`, or by enrolling anew; time alone does not."""
+    door = door_of(make_app(None, **{ROW: "3"}))
+    wrong_codes(door, authenticator, 3, clock)
+    clock.advance(400 * DAY)
+    assert door(PASSWORD, code=authenticator.code()) == WRONG_CODE
+    if opens == "otp":
+        authenticator = Authenticator(command.json("account", "otp", "user"), clock)
+    else:
+        command("account", "unlock", "user")
+        clock.advance(30)
+    assert door(PASSWORD, code=authenticator.code()) == IN
+
+
+def test_a_recovery_code_gets_in_after_a_row(make_app: MakeApp, authenticator: Authenticator, clock: Clock) -> None:
+    """It is no guess; the codes stay stopped."""
+    door = door_of(make_app(None, **{ROW: "3"}))
+    wrong_codes(door, authenticator, 3, clock)
+    assert door(PASSWORD, code=authenticator.recovery_codes[0]) == IN
+    assert door(PASSWORD, code=authenticator.code()) == WRONG_CODE
+
+
+def test_a_row_may_be_endless(make_app: MakeApp, authenticator: Authenticator, clock: Clock) -> None:
+    """0 turns that off."""
+    door = door_of(make_app(None, **{ROW: "0"}))
+    wrong_codes(door, authenticator, 101, clock)
+    clock.advance(DAY)
+    assert door(PASSWORD, code=authenticator.code()) == IN
+
+
+def test_a_throttled_code_is_not_in_the_row(make_app: MakeApp, authenticator: Authenticator, query: Query) -> None:
+    """Only a verdict counts; neither does a wrong password, or none."""
+    door = door_of(make_app(None, **{OTP: "2/300"}))
+    guess(door)
+    assert door(PASSWORD) == CODE_REQUIRED
+    verdicts = [door(PASSWORD, code=authenticator.wrong_code()) for _ in range(6)]
+    assert verdicts == [WRONG_CODE] * 2 + [throttled(300)] * 4
+    assert query("SELECT otp_row FROM account WHERE id = 2") == [(2,)]
+
+
+# A recovery code from home
+
+
+@pytest.fixture
+def burnt(door: Door, authenticator: Authenticator, clock: Clock) -> Door:
+    """The owner has logged in at HOME; then strangers who know the password burn the day's codes."""
+    assert door(PASSWORD, code=authenticator.code()) == IN
+    for number in range(20):
+        assert door(PASSWORD, code=authenticator.wrong_code(), at=stranger(number)) == WRONG_CODE
+    clock.advance(30)
+    return door
+
+
+def test_a_recovery_code_gets_the_owner_in_from_home(burnt: Door, authenticator: Authenticator) -> None:
+    """Although no code of the app is taken any more that day, there or anywhere."""
+    assert burnt(PASSWORD, code=authenticator.code()) == throttled(DAY - 30)
+    assert burnt(f"{PASSWORD},{authenticator.recovery_codes[0]}") == IN
+    assert burnt(PASSWORD, code=authenticator.recovery_codes[1]) == IN
+
+
+def test_a_recovery_code_from_elsewhere_waits(burnt: Door, authenticator: Authenticator, query: Query) -> None:
+    """As any code does, and it is not used up."""
+    assert burnt(PASSWORD, code=authenticator.recovery_codes[0], at=ELSEWHERE) == throttled(DAY - 30)
+    assert len(query("SELECT * FROM recovery_code WHERE account_id = 2")) == 10
+
+
+def test_recovery_codes_cannot_be_guessed_from_home(burnt: Door, query: Query) -> None:
+    """Five tries, as everywhere; the full counter counts no further."""
+    wrong = "-".join(["abcd"] * 6)
+    assert [burnt(PASSWORD, code=wrong) for _ in range(6)] == [WRONG_CODE] * 5 + [throttled(300)]
+    assert query("SELECT count FROM counter WHERE scope = 'otp'") == [(20,)]
+
+
+# Hashes damaged in every way
+
+
+def test_no_stored_hash_breaks_a_login(make_app: MakeApp, query: Query, log: Log) -> None:
+    """Each is a wrong password, charged like one; none is an error of the service."""
+    door = door_of(make_app(None, **dict.fromkeys((PAIR, ADDRESS, ACCOUNT), "1000000/3600")))
+    for stored in (
+        *NEVER.values(),
+        *TOO_DEAR.values(),
+        "",
+        "$",
+        "$$$$$",
+        "\u202e",
+        "scrypt:::",
+        "pbkdf2::",
+        "x" * 9999,
+    ):
+        query("UPDATE account SET password_hash = :stored WHERE id = 2", stored=stored)
+        assert door(PASSWORD) == WRONG
+    tries = len(NEVER) + len(TOO_DEAR) + 7
+    assert len(log.lines("account.damaged")) == tries
+    assert {count for (count,) in query("SELECT count FROM counter")} == {tries}

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import hmac
 import re
 
 import pyotp
@@ -161,3 +162,67 @@ def test_a_seed_that_no_key_opens_is_damaged(stored: str) -> None:
     for act in (Seeds([KEY]).decrypt, Seeds([KEY]).renewed):
         with pytest.raises(DamagedSeed):
             act(stored, 2)
+
+
+# Sealed seeds and recovery codes
+
+
+def test_new_recovery_codes_carry_120_bits() -> None:
+    """Six groups of four characters of 32."""
+    codes = otp.new_recovery_codes()
+    assert all(re.fullmatch(r"[a-z2-7]{4}(-[a-z2-7]{4}){5}", code) for code in codes)
+    assert len({otp.recovery_hash(code) for code in codes}) == 10
+
+
+@pytest.mark.parametrize("groups", range(1, 9))
+def test_older_recovery_codes_are_still_ones(groups: int) -> None:
+    """Those of four groups as those of six, in capitals too; none of any other length."""
+    code = "-".join(["ab27"] * groups)
+    assert (otp.recovery_hash(code) is not None) == (groups in {4, 6})
+    assert otp.recovery_hash(code.upper()) == otp.recovery_hash(code)
+    assert otp.split_appended(f"secret,{code}") == (("secret", code) if groups in {4, 6} else (f"secret,{code}", None))
+
+
+def test_a_seed_is_bound_to_its_account() -> None:
+    """Copied into another account's row it cannot be read."""
+    seeds = Seeds([KEY])
+    stored = seeds.encrypt("seed", 2)
+    assert seeds.decrypt(stored, 2) == "seed"
+    for other in (1, 22, -2):
+        with pytest.raises(DamagedSeed):
+            seeds.decrypt(stored, other)
+
+
+def test_a_seed_is_sealed_anew_each_time() -> None:
+    """No two encryptions are alike, and none shows the seed; each says how it was made."""
+    stored = {Seeds([KEY]).encrypt(RFC_SEED, 2) for _ in range(100)}
+    assert len(stored) == 100
+    assert all(text.startswith("aes256gcm:") and RFC_SEED not in text for text in stored)
+
+
+def fernet(key: str) -> Fernet:
+    """As seeds were encrypted before."""
+    return Fernet(base64.urlsafe_b64encode(hmac.digest(key.encode(), b"authsvc.otp-seed", "sha256")))
+
+
+@pytest.mark.parametrize("key", [KEY, OLDER_KEY])
+def test_seeds_of_older_releases_are_read_and_renewed(key: str) -> None:
+    """Under the newest key or an older one; what is stored next is bound to its account."""
+    stored, seeds = fernet(key).encrypt(b"seed").decode(), Seeds([KEY, OLDER_KEY])
+    assert seeds.decrypt(stored, 2) == "seed"
+    renewed = seeds.renewed(stored, 2)
+    assert Seeds([KEY]).decrypt(renewed, 2) == "seed"
+    with pytest.raises(DamagedSeed):
+        seeds.decrypt(renewed, 3)
+
+
+def test_every_byte_of_a_sealed_seed_matters() -> None:
+    """Cut or changed anywhere it is damaged, and nothing else."""
+    seeds = Seeds([KEY])
+    stored = seeds.encrypt("seed", 2)
+    sealed = base64.b64decode(stored.removeprefix("aes256gcm:"))
+    spoilt = [sealed[:end] for end in range(len(sealed))]
+    spoilt += [bytes([*sealed[:at], sealed[at] ^ 1, *sealed[at + 1 :]]) for at in range(len(sealed))]
+    for each in spoilt:
+        with pytest.raises(DamagedSeed):
+            seeds.decrypt("aes256gcm:" + base64.b64encode(each).decode(), 2)

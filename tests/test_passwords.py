@@ -1,5 +1,7 @@
 """Password hashes."""
 
+from collections.abc import Iterator
+
 import argon2
 import pytest
 from werkzeug.security import generate_password_hash
@@ -7,6 +9,7 @@ from werkzeug.security import generate_password_hash
 from authsvc.errors import BadParameter
 from authsvc.passwords import DamagedHash, Passwords, check_new
 from tests.databases import cheap_passwords
+from tests.hashers import WatchedHasher
 
 PASSWORD = "correct-horse-battery"
 
@@ -178,3 +181,131 @@ def test_bad_passwords_are_refused_with_the_reason(password: str, problem: str) 
     with pytest.raises(BadParameter) as refusal:
         check_new(password)
     assert (refusal.value.name, refusal.value.problem) == ("password", problem)
+
+
+# What a hash may cost
+
+DIGEST = "$TN6+n1J1IFZT+q/1xZO23g$7X6EvImGwz2flIcUfzwZjtvrCZwNnq0KNBeLqBD7BlY"
+TOO_DEAR = {
+    "argon2 with too much memory": "$argon2id$v=19$m=2147483648,t=1,p=1" + DIGEST,
+    "argon2 with too many passes": "$argon2id$v=19$m=19456,t=2000,p=1" + DIGEST,
+    "argon2 with a number beyond any": f"$argon2id$v=19$m=8,t={'9' * 320},p=1" + DIGEST,
+    "argon2 with too many lanes": "$argon2id$v=19$m=389120,t=1,p=48640" + DIGEST,
+    "scrypt with too much memory": "scrypt:134217728:8:1$salt$" + "0" * 128,
+    "pbkdf2 with too many rounds": "pbkdf2:sha256:100000000$salt$" + "0" * 64,
+    "pbkdf2 of sha3 with too many rounds": "pbkdf2:sha3_512:50000000$salt$" + "0" * 128,
+}
+NEVER = {
+    "scrypt with a negative N": "scrypt:-2:8:1$salt$" + "0" * 128,
+    "scrypt without parameters": "scrypt$salt$" + "0" * 128,
+    "scrypt of an N that is no power of two": "scrypt:3:8:1$salt$" + "0" * 128,
+    "scrypt of nothing": "scrypt:0:0:0$salt$" + "0" * 128,
+    "argon2 with a negative memory": "$argon2id$v=19$m=-19456,t=2,p=1" + DIGEST,
+    "argon2 without lanes": "$argon2id$v=19$m=19456,t=2,p=0" + DIGEST,
+}
+WEAK = {
+    "pbkdf2 of SHA-1": generate_password_hash(PASSWORD, "pbkdf2:sha1:400000"),
+    "pbkdf2 of MD5": generate_password_hash(PASSWORD, "pbkdf2:md5:400000"),
+    "pbkdf2 of few rounds": generate_password_hash(PASSWORD, "pbkdf2:sha256:99999"),
+    "scrypt of little": generate_password_hash(PASSWORD, "scrypt:16384:8:1"),
+    "argon2 of little": argon2.PasswordHasher(time_cost=1, memory_cost=19 * 1024, parallelism=1).hash(PASSWORD),
+}
+GOOD = {
+    "argon2id as OWASP has it": argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1).hash(PASSWORD),
+    "argon2id as argon2-cffi has it": argon2.PasswordHasher().hash(PASSWORD),
+    "argon2i": argon2.PasswordHasher(2, 19 * 1024, 1, type=argon2.Type.I).hash(PASSWORD),
+    "scrypt as werkzeug has it": generate_password_hash(PASSWORD),
+    "pbkdf2 of 100,000 rounds": generate_password_hash(PASSWORD, "pbkdf2:sha256:100000"),
+}
+
+
+@pytest.fixture
+def unhashed(hasher: WatchedHasher, monkeypatch: pytest.MonkeyPatch) -> Iterator[Passwords]:
+    """Passwords of which none is hashed, in whichever scheme."""
+    asked: list[object] = []
+    monkeypatch.setattr("authsvc.passwords.check_password_hash", lambda *given: asked.append(given))
+    yield Passwords(hasher)
+    assert (hasher.asked, asked) == (0, [])
+
+
+@pytest.mark.parametrize("stored", TOO_DEAR.values(), ids=TOO_DEAR)
+def test_a_hash_that_costs_too_much_is_not_matched(stored: str, unhashed: Passwords) -> None:
+    """It is damaged, found out before anything is hashed: guesses at it hold up nobody's login."""
+    with pytest.raises(DamagedHash):
+        unhashed.matches(stored, PASSWORD)
+
+
+@pytest.mark.parametrize("stored", TOO_DEAR.values(), ids=TOO_DEAR)
+def test_a_hash_that_costs_too_much_is_not_imported(stored: str, unhashed: Passwords) -> None:
+    """Nor is it tried out."""
+    with pytest.raises(BadParameter, match="password hash"):
+        unhashed.check_stored(stored)
+
+
+@pytest.mark.parametrize("stored", NEVER.values(), ids=NEVER)
+def test_a_hash_of_impossible_parameters_is_damaged(stored: str) -> None:
+    """A wrong password, whatever its library says of it; and nothing to import."""
+    with pytest.raises(DamagedHash):
+        passwords.matches(stored, PASSWORD)
+    with pytest.raises(BadParameter, match="password hash"):
+        passwords.check_stored(stored)
+
+
+@pytest.mark.parametrize("times", [11, 49])
+def test_a_hash_is_dearer_to_import_than_to_keep(times: int) -> None:
+    """Ten times one of ours may come in; what is there already is matched, up to some more."""
+    stored = f"pbkdf2:sha256:{times * 100_000}$salt$" + "0" * 64
+    with pytest.raises(BadParameter, match="costs more than 10 hashes of this service"):
+        passwords.check_stored(stored)
+    assert not passwords.matches(stored, PASSWORD)
+
+
+@pytest.mark.parametrize("stored", WEAK.values(), ids=WEAK)
+def test_a_weak_hash_is_not_imported(stored: str) -> None:
+    """It is good for the login of whoever has it already, and then replaced."""
+    with pytest.raises(BadParameter, match="password hash is too weak"):
+        passwords.check_stored(stored)
+    assert passwords.matches(stored, PASSWORD)
+    assert passwords.renewed(stored, PASSWORD).startswith("$argon2id$")
+
+
+@pytest.mark.parametrize("stored", GOOD.values(), ids=GOOD)
+def test_a_good_hash_is_imported(stored: str) -> None:
+    """What the Flask world makes by default, among others."""
+    assert passwords.check_stored(stored) == stored
+
+
+# Words of the context, and the least length
+
+ABOUT = ["Zoë Müller", "13800000000", None, "é"]
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        *("authsvc1", "AuthSvc-2026", "satoken1", "my-satoken", "authsvcsatoken", "1234satoken5678"),
+        *("zoë müller", "ZOË MÜLLER-1", "ｚｏë müller2026", "Zoe\u0308 Mu\u0308ller", "13800000000", "x13800000000x"),
+        *("zoë müller13800000000authsvc", "satokensatokensatoken", "password1satoken"),
+    ],
+)
+def test_little_more_than_a_word_of_the_context_is_refused(password: str) -> None:
+    """The account's own name and phone and this service's words are what a guesser begins with."""
+    with pytest.raises(BadParameter) as refusal:
+        check_new(password, about=ABOUT)
+    assert refusal.value.problem.startswith("is little more than")
+
+
+@pytest.mark.parametrize(
+    "password", ["authsvc-otherwise", "zoë müller+seven-8", "tokens and salt", "é-é-é-é-é", "1380000000"]
+)
+def test_a_word_of_the_context_may_be_a_part(password: str) -> None:
+    """As long as the rest would do by itself; a name of one letter is in too much to count."""
+    assert check_new(password, about=ABOUT) == password
+
+
+def test_the_least_length_has_its_setting() -> None:
+    """NIST wants 15 where a password is the only factor."""
+    strict = Passwords(minimum=15)
+    with pytest.raises(BadParameter, match="must have 15 to 256 characters"):
+        strict.check_new("fourteen chars")
+    assert strict.check_new("fifteen chars--")

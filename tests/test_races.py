@@ -53,6 +53,17 @@ class Replicas:
         """How often the account has logged in."""
         return self._administration.account(by_name(name)).login_count
 
+    def in_a_row(self, name: str) -> int:
+        """How many wrong codes were counted in a row."""
+        with self.app.app_context(), db.engine.begin() as connection:
+            counted = connection.execute(text("SELECT otp_row FROM account WHERE name = :name"), {"name": name})
+            return int(counted.scalar_one())
+
+    def end_days(self) -> None:
+        """Let a day pass for every counter."""
+        with self.app.app_context(), db.engine.begin() as connection:
+            connection.execute(text("UPDATE counter SET ends_at = ends_at - 86400"))
+
     def end_windows(self) -> None:
         """Let five minutes pass for every counter."""
         with self.app.app_context(), db.engine.begin() as connection:
@@ -100,3 +111,24 @@ def test_of_thirty_uses_of_one_code_one_gets_in(replicas: Replicas, kind: str) -
     ]
     assert Counter(at_once(*uses)) == {IN: 1, WRONG_CODE: 29}
     assert replicas.count(name) == 1
+
+
+def test_a_hundred_wrong_codes_in_a_row_and_no_more(replicas: Replicas) -> None:
+    """A hundred and forty at once, of whoever knows the password: the hundredth stops all codes, and is told once."""
+    replicas.add("besieged")
+    enrolment = replicas.enrol("besieged")
+    right = pyotp.TOTP(enrolment.seed)
+    near = {right.at(int(time.time()) + 30 * steps) for steps in range(-20, 40)}
+    wrong = next(code for code in map(str, range(100_000, 200_000)) if code not in near)
+    tries = [
+        lambda number=number: replicas.login("besieged", PASSWORD, code=wrong, forwarded=f"203.0.113.{number}")
+        for number in range(140)
+    ]
+    verdicts = Counter(THROTTLED if word.startswith(THROTTLED) else word for word in at_once(*tries))
+    # The account's own limit, 100 a day, is the same: each verdict was counted in both, and no other anywhere.
+    assert verdicts == {WRONG_CODE: 100, THROTTLED: 40}
+    assert replicas.in_a_row("besieged") == 100
+    replicas.end_days()
+    now = right.at(int(time.time()))
+    assert replicas.login("besieged", PASSWORD, code=now) == WRONG_CODE
+    assert replicas.login("besieged", PASSWORD, code=enrolment.recovery_codes[0]) == IN

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from itsdangerous import Signer, TimestampSigner
 
 from authsvc.errors import TokenInvalid
-from authsvc.tokens import Tokens
+from authsvc.tokens import Tokens, has_form
 
 KEY, OLDER_KEY = "n" * 32, "o" * 32
 BASE64 = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
@@ -125,3 +125,22 @@ def test_an_altered_token_names_the_same_session_or_none(data: st.DataObject) ->
         assert tokens.read(altered).id_hash == id_hash
     except TokenInvalid:
         assert altered not in spellings(token)
+
+
+def test_a_token_has_the_form_of_one_in_every_spelling() -> None:
+    """Whoever signed it."""
+    token, _ = tokens.issue()
+    assert all(map(has_form, [token, *spellings(token), signed(SESSION_ID, key=OLDER_KEY)]))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "x", "dXNlcjpw", "a.b.c", "ya29.a0AfB_byC", "ghp_" + "x" * 36, "T T", f"{'x' * 32}.abcdef."),
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.dBjftJeZ4CVP-mBtBJ7H3w",
+        *(f"{'x' * 31}.abcdef.sig", f"{'x' * 32}.abcde.sig", f"{'x' * 32}.abcdef.sig\n", f"{'ä' * 32}.abcdef.sig"),
+    ],
+)
+def test_what_another_service_issues_has_not(text: str) -> None:
+    """A JWT, a key of somebody's API, credentials in base64: none is taken for ours."""
+    assert not has_form(text)

@@ -1,6 +1,8 @@
 """Two-step verification: how it is switched on and off, and which codes let whom in."""
 
+import base64
 import hashlib
+import hmac
 import io
 import json
 import re
@@ -12,8 +14,10 @@ from typing import Any
 import pyotp
 import pytest
 import segno
+from cryptography.fernet import Fernet
 from flask import Flask
 
+from authsvc.otp import Seeds
 from authsvc.passwords import Passwords
 from authsvc.store.repository import Repository
 from tests.conftest import Authenticator, Clock, Commands, Log, MakeApp
@@ -376,3 +380,39 @@ def test_without_its_key_a_seed_is_damaged(make_app: MakeApp, authenticator: Aut
     """A key that is dropped before the account's next login is told like any damage, not as a 500."""
     assert door_of(make_app(AUTHSVC_SECRET_KEY=NEW_KEY))(PASSWORD, code=authenticator.code()) == WRONG_CODE
     assert len(log.lines("account.damaged")) == 1
+
+
+def test_a_seed_of_another_account_is_damaged(
+    door: Door, authenticator: Authenticator, command: Commands, query: Query, log: Log
+) -> None:
+    """Whoever can write to the database cannot give one account the seed of another."""
+    command("account", "otp", "admin")
+    query("UPDATE account SET otp_seed = (SELECT otp_seed FROM account WHERE id = 2) WHERE id = 1")
+    assert door(PASSWORD, "admin", code=authenticator.code()) == WRONG_CODE
+    assert [line["account_id"] for line in log.lines("account.damaged")] == [1]
+    assert door(PASSWORD, code=authenticator.code()) == IN
+
+
+def test_a_seed_of_an_older_release_is_renewed_at_login(
+    door: Door, authenticator: Authenticator, query: Query, clock: Clock
+) -> None:
+    """It was under Fernet; one login later it is bound to its account, and good as before."""
+    key = base64.urlsafe_b64encode(hmac.digest(SECRET_KEY.encode(), b"authsvc.otp-seed", "sha256"))
+    stored = Fernet(key).encrypt(authenticator.seed.encode()).decode()
+    query("UPDATE account SET otp_seed = :stored WHERE id = 2", stored=stored)
+    for _ in range(2):
+        assert door(PASSWORD, code=authenticator.code()) == IN
+        clock.advance(30)
+    ((renewed,),) = query("SELECT otp_seed FROM account WHERE id = 2")
+    assert Seeds([SECRET_KEY]).decrypt(renewed, 2) == authenticator.seed
+    assert renewed.startswith("aes256gcm:")
+
+
+@pytest.mark.parametrize("spelling", [str.lower, str.upper])
+def test_a_recovery_code_of_an_older_release_is_good(
+    login: Login, query: Query, spelling: Callable[[str], str]
+) -> None:
+    """Of 80 bits, and once."""
+    old = "abcd-2345-efgh-67ij"
+    query("INSERT INTO recovery_code VALUES (2, :hash)", hash=hashlib.sha256(old.encode()).digest())
+    assert [login(spelling(old)), login(old)] == [IN, WRONG_CODE]

@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl
 
 from flask import request
 from werkzeug.exceptions import UnsupportedMediaType
-from werkzeug.http import parse_cookie
 
 from authsvc import logs
 from authsvc.errors import AbsentParameter, BadParameter, Refusal
@@ -62,7 +61,19 @@ def token_of(environ: "WSGIEnvironment") -> str | None:
     scheme, _, credentials = environ.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
     if scheme.lower() == "bearer" and has_form(value := credentials.strip()):
         return str(value)
-    return parse_cookie(environ).get(cookie_name(environ)) or None
+    return _cookie(environ.get("HTTP_COOKIE", ""), cookie_name(environ))
+
+
+def _cookie(header: str, name: str) -> str | None:
+    """The first cookie of this name (RFC 6265, section 5.4: no value has a semicolon, quoted or not).
+
+    Werkzeug reads quotes first and all of it as UTF-8: a neighbour's cookie could hide ours, or break the reading.
+    """
+    for pair in header.split(";"):
+        key, _, value = pair.partition("=")
+        if key.strip() == name:
+            return value.strip().strip('"') or None
+    return None
 
 
 def cookie_name(environ: "WSGIEnvironment") -> str:

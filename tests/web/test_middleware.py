@@ -1,13 +1,19 @@
 """What surrounds every answer."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
+from flask import Flask
+from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from tests.conftest import Log
+from tests.conftest import Log, MakeApp
 from tests.databases import PASSWORD
 from tests.dialects import Answer, Auth, Console, Send, in_process
 from tests.refusals import TOO_LARGE, UNKNOWN_PATH
+
+Query = Callable[..., list[Any]]
 
 
 @pytest.fixture
@@ -121,3 +127,81 @@ def test_each_request_has_one_access_line(auth: Auth, log: Log) -> None:
         "ms": line["ms"],
         "cause": "wrong_password",
     }
+
+
+# Headers on every answer, and odd spellings
+
+ANSWERS = [
+    *[("GET", path, {}) for path in (*PATHS, "/openapi.json", "/docs", "/readyz", "//x")],
+    ("POST", "/api/auth/login", {"Content-Type": "text/plain"}),
+    ("POST", "/AccAdmin/doLogin", {"Sec-Fetch-Site": "cross-site"}),
+    ("OPTIONS", "/api/auth/login", {"Origin": "https://console.example", "Access-Control-Request-Method": "POST"}),
+    ("HEAD", "/api/auth/verify", {}),
+    ("PUT", "/healthz", {}),
+    ("get", "/healthz", {}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "headers"), ANSWERS)
+def test_every_answer_tells_browsers_what_it_is_not(
+    method: str, path: str, headers: dict[str, str], make_app: MakeApp
+) -> None:
+    """Each header once: not to be kept, sniffed, framed, embedded elsewhere, or followed by an address."""
+    send = in_process(make_app(AUTHSVC_CORS_ORIGINS="https://console.example"))
+    sent = send(method, path, headers, b"x" if "Content-Type" in headers else b"").headers
+    expected = {
+        "Cache-Control": ["no-store"],
+        "X-Content-Type-Options": ["nosniff"],
+        "Referrer-Policy": ["no-referrer"],
+        "Cross-Origin-Resource-Policy": ["same-origin"],
+    }
+    assert {name: sent.getlist(name) for name in expected} == expected
+    (policy,) = sent.getlist("Content-Security-Policy")
+    directives = dict(directive.strip().partition(" ")[::2] for directive in policy.split(";"))
+    assert (directives["default-src"], directives["frame-ancestors"]) == ("'none'", "'none'")
+    assert path == "/docs" or len(directives) == 2
+
+
+@pytest.mark.parametrize("act", [Auth.verify, Auth.logout])
+def test_a_failure_has_the_headers_too(
+    act: Callable[[Auth, str], Answer], auth: Auth, token: str, query: Query
+) -> None:
+    """On the fast path and on Flask's."""
+    query("ALTER TABLE session RENAME TO gone")
+    answer = act(auth, token)
+    query("ALTER TABLE gone RENAME TO session")
+    assert (answer.status, answer.headers["Referrer-Policy"]) == (503, "no-referrer")
+
+
+@pytest.mark.parametrize(
+    "path", ["//api/auth/verify", "///api/auth/verify", "//healthz", "//AccAdmin/getLoginInfo", "//"]
+)
+def test_a_path_has_one_slash_before_it(path: str, app: Flask, token: str) -> None:
+    """A proxy's rule for /api/auth/verify sees no such path in it; so neither does the service."""
+    environ = EnvironBuilder(headers=[("satoken", token)]).get_environ() | {"PATH_INFO": path}
+    answer, status, _ = run_wsgi_app(app, environ, buffered=True)
+    assert (status[:3], json.loads(b"".join(answer))["code"]) == ("404", 404)
+
+
+@pytest.mark.parametrize("method", ["get", "Get", "gET"])
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/healthz", "GET, HEAD, OPTIONS"),
+        ("/api/auth/verify", "GET, HEAD, OPTIONS"),
+        ("/api/auth/login", "GET, OPTIONS, POST"),
+    ],
+)
+def test_a_method_is_written_in_capitals(method: str, path: str, allowed: str, app: Flask, token: str) -> None:
+    """Methods are case-sensitive (RFC 9110, section 9.1): another spelling is another method, and nothing is done."""
+    environ = EnvironBuilder(path, headers=[("satoken", token)]).get_environ() | {"REQUEST_METHOD": method}
+    answer, status, headers = run_wsgi_app(app, environ, buffered=True)
+    assert (status[:3], headers["Allow"]) == ("405", allowed)
+    assert json.loads(b"".join(answer))["code"] == 405
+
+
+@pytest.mark.parametrize(("path", "status"), [("/nosuch", "404"), ("/api/auth/nosuch", "404")])
+def test_an_odd_method_makes_no_path(path: str, status: str, app: Flask) -> None:
+    """An unknown path stays one."""
+    environ = EnvironBuilder(path).get_environ() | {"REQUEST_METHOD": "get"}
+    assert run_wsgi_app(app, environ, buffered=True)[1][:3] == status

@@ -9,7 +9,7 @@ from authsvc.passwords import Passwords
 from tests.conftest import Authenticator, Clock, Commands, Log, MakeApp, World
 from tests.databases import PASSWORD
 from tests.dialects import JSON, Answer, Auth, in_process
-from tests.doors import IN, WRONG, Door, throttled
+from tests.doors import IN, WRONG, Door, at_once, throttled
 from tests.hashers import WatchedHasher
 from tests.refusals import (
     BAD_PARAMETER,
@@ -207,3 +207,126 @@ def test_the_log_says_what_happened(auth: Auth, token: str, log: Log) -> None:
         ("password.changed", None, 2),
     ]
     assert not any(password in log.text for password in (GUESS, PASSWORD, NEW))
+
+
+# The new token, and the code
+
+
+def test_whoever_changes_it_goes_on_under_a_new_token(world: World, token: str) -> None:
+    """In header and cookie, as after a login; the old one, which may be in other hands, is refused at once."""
+    auth = world.auth
+    answer = change(auth, token)
+    new = answer.headers["satoken"]
+    (cookie,) = answer.headers.getlist("Set-Cookie")
+    assert cookie == f"satoken={new}; HttpOnly; Path=/; SameSite=Lax"
+    assert answer.json == {"code": 200}
+    assert new != token
+    assert auth.verdict(auth.verify(token)) == (401, TOKEN_REVOKED.reason)
+    assert auth.verify(new).status == 200
+    assert world.console.info(new).json["code"] == 200
+
+
+def test_the_new_session_is_a_whole_one(world: World, token: str) -> None:
+    """It lasts as long as one that was opened by a login, and is the account's only one."""
+    world.clock.advance(3000)
+    world.auth.verify(token)
+    new = change(world.auth, token).headers["satoken"]
+    (session,) = world.command.json("account", "sessions", "user")
+    assert (session["opened"], session["ends"]) == ("2026-02-02T03:30:00+00:00", "2026-02-02T15:30:00+00:00")
+    world.clock.advance(3599)
+    assert world.auth.verify(new).status == 200
+
+
+def test_a_refused_change_gives_no_token(auth: Auth, token: str) -> None:
+    """And leaves the old one good."""
+    for answer in (change(auth, token, GUESS), change(auth, token, new="short")):
+        assert "satoken" not in answer.headers
+        assert "Set-Cookie" not in answer.headers
+    assert auth.verify(token).status == 200
+
+
+def test_a_change_takes_the_one_time_code(
+    auth: Auth, authenticator: Authenticator, door: Door, clock: Clock, query: Any
+) -> None:
+    """Where two-step verification is on: separate or appended, a wrong one is a wrong code, a used one, too."""
+    login_code = authenticator.code()
+    token = auth.token("user", f"{PASSWORD},{login_code}")
+
+    def tried(**form: str) -> Any:
+        answer = auth.call("POST", "/password", form={"password": PASSWORD, "new_password": NEW, **form}, token=token)
+        return auth.verdict(answer), answer.headers.get("satoken")
+
+    assert tried() == (CODE_REQUIRED.auth, None)
+    assert tried(otp_code=authenticator.wrong_code()) == (WRONG_CODE.auth, None)
+    assert tried(otp_code=login_code) == (WRONG_CODE.auth, None)
+    assert query("SELECT count FROM counter WHERE scope = 'otp'") == [(2,)]
+    assert query("SELECT otp_row FROM account WHERE id = 2") == [(2,)]
+    clock.advance(30)
+    verdict, new = tried(password=f"{PASSWORD},{authenticator.code()}")
+    assert verdict == (200, None)
+    assert auth.verify(new).status == 200
+    assert query("SELECT otp_row FROM account WHERE id = 2") == [(0,)]
+    clock.advance(30)
+    assert door(NEW, code=authenticator.code()) == IN
+
+
+def test_a_code_is_not_used_up_by_a_refused_new_password(
+    auth: Auth, authenticator: Authenticator, clock: Clock
+) -> None:
+    """The new password is looked at before the code is."""
+    token = auth.token("user", f"{PASSWORD},{authenticator.code()}")
+    clock.advance(30)
+    code = authenticator.code()
+    statuses = [
+        auth.call(
+            "POST", "/password", form={"password": PASSWORD, "new_password": new, "otp_code": code}, token=token
+        ).status
+        for new in ("short", "satoken1", NEW)
+    ]
+    assert statuses == [400, 400, 200]
+
+
+def test_a_recovery_code_changes_a_password_once(auth: Auth, authenticator: Authenticator) -> None:
+    """As it opens a session."""
+    first, second = authenticator.recovery_codes[:2]
+    token = auth.token("user", f"{PASSWORD},{first}")
+    answer = auth.call(
+        "POST", "/password", form={"password": PASSWORD, "new_password": NEW, "otp_code": first}, token=token
+    )
+    assert auth.verdict(answer) == WRONG_CODE.auth
+    answer = auth.call(
+        "POST", "/password", form={"password": PASSWORD, "new_password": NEW, "otp_code": second}, token=token
+    )
+    assert auth.verdict(answer) == (200, None)
+
+
+@pytest.mark.parametrize("new", ["user-user-user", "13800000000", "satoken-2026", "Authsvc-user1"])
+def test_words_of_the_context_are_refused(auth: Auth, token: str, new: str) -> None:
+    """Name, phone and this service's words."""
+    reason = "new_password is little more than the account's name or phone, or a word of this service"
+    assert auth.verdict(change(auth, token, new=new)) == BAD_PARAMETER.of(reason).auth
+
+
+def test_the_least_length_holds_here(make_app: MakeApp) -> None:
+    """AUTHSVC_PASSWORD_MIN."""
+    auth = Auth(in_process(make_app(Passwords(WatchedHasher(), minimum=15))))
+    token = auth.token("user", PASSWORD)
+    reason = "new_password must have 15 to 256 characters"
+    assert auth.verdict(change(auth, token, new="fourteen chars")) == BAD_PARAMETER.of(reason).auth
+    assert auth.verdict(change(auth, token, new="fifteen chars--")) == (200, None)
+
+
+def test_of_parallel_changes_one_wins(app: Any, auth: Auth) -> None:
+    """From two sessions at the same moment: one new password, one session left, and the loser is told."""
+    tokens = [auth.token("user", PASSWORD) for _ in range(2)]
+    answers = at_once(
+        *[
+            lambda token=token, n=n: change(Auth(in_process(app)), token, new=NEW + str(n))
+            for n, token in enumerate(tokens)
+        ]
+    )
+    statuses = sorted(answer.status for answer in answers)
+    assert statuses == [200, 403]
+    ((winner, new),) = [(n, each.headers["satoken"]) for n, each in enumerate(answers) if each.status == 200]
+    assert auth.verify(new).status == 200
+    assert [auth.login("user", NEW + str(n)).status for n in (winner, 1 - winner)] == [200, 403]
