@@ -230,7 +230,7 @@ def test_answers_are_what_it_says(world: World, said: str, situation: Callable[[
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/docs"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/docs", "/login", "/account"])
 def test_what_surrounds_the_dialects_is_as_it_says(send: Send, method: str, path: str) -> None:
     """With and without a body."""
     assert send(method, path, {}, b"").status == 200
