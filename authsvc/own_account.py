@@ -13,7 +13,7 @@ from authsvc.events import Event
 from authsvc.identifiers import Key, by_name
 from authsvc.otp import DamagedSeed, Seeds
 from authsvc.passwords import Passwords
-from authsvc.sessions import Client, LiveSession, Session, SessionLimits
+from authsvc.sessions import CLOCK_SKEW, Client, LiveSession, Session, SessionLimits
 from authsvc.store.database import Database
 from authsvc.store.repository import Repository
 from authsvc.tokens import Tokens
@@ -184,7 +184,7 @@ class OwnAccount:
 
     def _pending_seed(self, repository: Repository, account_id: int, now: float) -> str:
         sealed, begun_at = repository.pending_otp(account_id)
-        if sealed is None or begun_at is None or not 0 <= now - begun_at < PENDING_SECONDS:
+        if sealed is None or begun_at is None or not -CLOCK_SKEW <= now - begun_at < PENDING_SECONDS:
             raise errors.OtpNotBegun(account_id=account_id)
         try:
             return self._seeds.decrypt(sealed, account_id)
