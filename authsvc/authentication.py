@@ -165,12 +165,14 @@ class Authenticator:
 
     def counters(self, repository: Repository, key: Key, account_id: int, client: Client, now: float) -> Counters:
         """Those that a one-time code alone is up against. Raises Throttled."""
+        origin = network(client.address)
+        found = repository.credentials(Key("id", account_id), origin, now - KNOWN_ADDRESS_DAYS * 86400)
         counters = Counters(
             limits=self._limits,
             key=key,
             account_id=account_id,
-            network=network(client.address),
-            known_address=False,
+            network=origin,
+            known_address=bool(found and found.known_address),
             recovery=False,
         )
         _refuse_if_full(repository, counters, now)

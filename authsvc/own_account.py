@@ -3,14 +3,17 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from authsvc import errors, otp
-from authsvc.authentication import Authenticator, Match, told
+from authsvc.accounts import Account
+from authsvc.authentication import Authenticator, CredentialsChangedError, Match, told
 from authsvc.events import Event
 from authsvc.identifiers import Key, by_name
 from authsvc.otp import DamagedSeed, Seeds
 from authsvc.passwords import Passwords
-from authsvc.sessions import Client, LiveSession, Session, SessionLimits
+from authsvc.sessions import CLOCK_SKEW, Client, LiveSession, Session, SessionLimits
 from authsvc.store.database import Database
 from authsvc.store.repository import Repository
 from authsvc.tokens import Tokens
@@ -19,6 +22,8 @@ PENDING_SECONDS = 600
 """How long two-step verification that was begun waits to be confirmed."""
 
 _HANDLE_DIGITS = 32
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,20 @@ class Pending:
 def handle(session: Session) -> str:
     """What a session is called towards its owner; good for nothing else."""
     return session.id_hash.hex()[:_HANDLE_DIGITS]
+
+
+def _with_what_holds_now(verb: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Begin a verb anew where somebody was faster and changed what the account proves itself with."""
+
+    @wraps(verb)
+    def again(*arguments: _P.args, **named: _P.kwargs) -> _T:
+        while True:
+            try:
+                return verb(*arguments, **named)
+            except CredentialsChangedError:
+                continue  # in this very session, or by a login that renewed them: any other change ends the session
+
+    return again
 
 
 class OwnAccount:
@@ -59,6 +78,7 @@ class OwnAccount:
         self._limits = limits
         self._clock = clock
 
+    @_with_what_holds_now
     def change_password(
         self, live: LiveSession, password: str, new_password: str, code: str | None, client: Client
     ) -> str:
@@ -73,6 +93,7 @@ class OwnAccount:
             repository.add_session(live.account.id, self._limits.opened(id_hash, now, client))
         return token
 
+    @_with_what_holds_now
     def change_password_and_stay(self, live: LiveSession, password: str, new_password: str, client: Client) -> None:
         """Give the account a new password; all other sessions end. For clients that cannot take a new token.
 
@@ -97,36 +118,42 @@ class OwnAccount:
 
     def sessions(self, live: LiveSession) -> list[Session]:
         """The account's live sessions, the one that was used last first. Asks for nothing more than the session."""
-        found = self._database.read(lambda repository: repository.sessions(live.account.id))
-        now = self._clock()
-        alive = [session for session in found if not self._limits.refuses(session, now)]
+        alive = self._database.read(lambda repository: self._alive(repository, live.account.id, self._clock()))
         return sorted(alive, key=lambda session: session.last_seen_at, reverse=True)
 
+    def _alive(self, repository: Repository, account_id: int, now: float) -> list[Session]:
+        found = repository.sessions(account_id)
+        return [session for session in found if not self._limits.refuses(session, now)]
+
+    @_with_what_holds_now
     def end_session(self, live: LiveSession, password: str, wanted: str, client: Client) -> bool:
         """End the session that is called `wanted`; False where there is none. One's own may be it."""
-        with self._proved(live, password, None, client, two_step=False) as (repository, _):
-            named = (session for session in repository.sessions(live.account.id) if handle(session) == wanted)
-            session = next(named, None)
-            if session is None:
+        with self._proved(live, password, None, client, two_step=False) as (repository, now):
+            alive = self._alive(repository, live.account.id, now)
+            session = next((session for session in alive if handle(session) == wanted), None)
+            # A logout at the same moment may be faster.
+            if session is None or repository.end_session(session.id_hash) is None:
                 return False
-            repository.end_session(session.id_hash)
             if session.id_hash == live.session.id_hash:
                 repository.note(Event.LOGOUT, live.account.id)
             else:
                 repository.note(Event.SESSIONS_ENDED, live.account.id, cause="owner", count=1)
             return True
 
+    @_with_what_holds_now
     def end_other_sessions(self, live: LiveSession, password: str, client: Client) -> int:
         """End all sessions but this one; return how many there were."""
-        with self._proved(live, password, None, client, two_step=False) as (repository, _):
-            return repository.end_sessions(live.account.id, "owner", but=live.session.id_hash)
+        with self._proved(live, password, None, client, two_step=False) as (repository, now):
+            alive = self._alive(repository, live.account.id, now)
+            # Those that are over by themselves, too: a longer limit would bring them back.
+            repository.end_sessions(live.account.id, "owner", but=live.session.id_hash)
+            return len([session for session in alive if session.id_hash != live.session.id_hash])
 
+    @_with_what_holds_now
     def begin_otp(self, live: LiveSession, password: str, client: Client) -> Pending:
         """Begin two-step verification, anew where it was begun before. Nothing is in force yet. Raises OtpIsOn."""
-        if live.account.otp:
-            raise errors.OtpIsOn(account_id=live.account.id)
         seed = otp.new_seed()
-        with self._proved(live, password, None, client) as (repository, now):
+        with self._proved(live, password, None, client, otp_on=False) as (repository, now):
             sealed = self._seeds.encrypt(seed, live.account.id)
             repository.change_account(live.account.id, otp_pending_seed=sealed, otp_pending_at=now)
         return Pending(seed, otp.uri(seed, live.account.name))
@@ -140,8 +167,7 @@ class OwnAccount:
         with told(refused, account.id), self._database.write() as repository:
             now = self._clock()
             counters = self._authenticator.counters(repository, by_name(account.name), account.id, client, now)
-            self._lock(repository, live)
-            if live.account.otp:
+            if self._lock(repository, live).otp:
                 raise errors.OtpIsOn(account_id=account.id)
             seed = self._pending_seed(repository, account.id, now)
             step = otp.time_step(seed, code, now)
@@ -163,28 +189,26 @@ class OwnAccount:
 
     def _pending_seed(self, repository: Repository, account_id: int, now: float) -> str:
         sealed, begun_at = repository.pending_otp(account_id)
-        if sealed is None or begun_at is None or not 0 <= now - begun_at < PENDING_SECONDS:
+        if sealed is None or begun_at is None or not -CLOCK_SKEW <= now - begun_at < PENDING_SECONDS:
             raise errors.OtpNotBegun(account_id=account_id)
         try:
             return self._seeds.decrypt(sealed, account_id)
         except DamagedSeed:
             raise errors.OtpNotBegun(account_id=account_id) from None
 
+    @_with_what_holds_now
     def renew_recovery_codes(self, live: LiveSession, password: str, code: str | None, client: Client) -> list[str]:
         """Return new recovery codes; the old ones are void. Raises OtpIsOff."""
-        if not live.account.otp:
-            raise errors.OtpIsOff(account_id=live.account.id)
         codes = otp.new_recovery_codes()
-        with self._proved(live, password, code, client) as (repository, _):
+        with self._proved(live, password, code, client, otp_on=True) as (repository, _):
             repository.replace_recovery_codes(live.account.id, otp.recovery_hashes(codes))
             repository.note(Event.RECOVERY_CODES_RENEWED, live.account.id)
         return codes
 
+    @_with_what_holds_now
     def disable_otp(self, live: LiveSession, password: str, code: str | None, client: Client) -> None:
         """Turn two-step verification off; the account's other sessions end. Raises OtpIsOff."""
-        if not live.account.otp:
-            raise errors.OtpIsOff(account_id=live.account.id)
-        with self._proved(live, password, code, client) as (repository, _):
+        with self._proved(live, password, code, client, otp_on=True) as (repository, _):
             repository.change_account(live.account.id, otp_seed=None, otp_step=0, otp_row=0)
             repository.replace_recovery_codes(live.account.id, [])
             repository.note(Event.OTP_DISABLED, live.account.id)
@@ -192,13 +216,26 @@ class OwnAccount:
 
     @contextmanager
     def _proved(
-        self, live: LiveSession, password: str, code: str | None, client: Client, *, two_step: bool = True
+        self,
+        live: LiveSession,
+        password: str,
+        code: str | None,
+        client: Client,
+        *,
+        two_step: bool = True,
+        otp_on: bool | None = None,
     ) -> Iterator[tuple[Repository, float]]:
-        """A transaction of whoever knows the password and, with `two_step`, a code where one is needed."""
+        """A transaction of whoever knows the password and, with `two_step`, a code where one is needed.
+
+        `otp_on` is for whom it is at all: accounts with two-step verification, or those without. Raises OtpIsOn and
+        OtpIsOff, before anything is charged.
+        """
         refused = Event.REAUTHENTICATION_REFUSED
         with told(refused, live.account.id):
+            _refuse_unless(otp_on, live.account.id, live.account.otp)
             # An empty code is none that could be appended.
             match = self._match(live, password, code if two_step else "", client, refused)
+            _refuse_unless(otp_on, live.account.id, match.credentials.otp_seed is not None)
             with self._as_owner(live, match, refused, two_step=two_step) as (repository, now):
                 yield repository, now
 
@@ -215,12 +252,23 @@ class OwnAccount:
             now = self._clock()
             self._authenticator.confirm(repository, match, now, refused, two_step=two_step)
             self._lock(repository, live)
+            # Some changes leave the session that made them alive: whoever has it, too, must not profit from before.
+            if not repository.is_unchanged(match.credentials):
+                raise CredentialsChangedError
             yield repository, now
 
     @staticmethod
-    def _lock(repository: Repository, live: LiveSession) -> None:
+    def _lock(repository: Repository, live: LiveSession) -> Account:
+        """The account as it is now, and stays until the end of the transaction."""
         repository.lock_account(live.account.id)
-        # Only now: who disables the account, changes its password or second step, or logs out, has either ended this
+        # Only now: who disables the account, or changes its password or second step elsewhere, has either ended this
         # session already, or waits.
-        if not repository.live_session(live.session.id_hash):
+        current = repository.live_session(live.session.id_hash)
+        if not current:
             raise errors.TokenRevoked(account_id=live.account.id)
+        return current.account
+
+
+def _refuse_unless(otp_on: bool | None, account_id: int, is_on: bool) -> None:
+    if otp_on is not None and otp_on != is_on:
+        raise errors.OtpIsOn(account_id=account_id) if is_on else errors.OtpIsOff(account_id=account_id)

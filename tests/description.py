@@ -47,9 +47,14 @@ def response_to(method: str, path: str, status: int) -> Any:
         responses = operations()[method, path]["responses"]
     else:
         elsewhere = "NotFound" if path not in DOCUMENT["paths"] else "MethodNotAllowed"
-        names = {"400": "BrokenOff", "404": "NotFound", "405": "MethodNotAllowed"}
-        names |= {"411": "NoLength", "413": "BodyTooLarge"}
-        if f"{path}/".startswith("/AccAdmin/"):
+        names = {
+            "400": "BrokenOff",
+            "404": "NotFound",
+            "405": "MethodNotAllowed",
+            "411": "NoLength",
+            "413": "BodyTooLarge",
+        }
+        if f"{path}/".startswith(("/AccAdmin/", "/AdminPassword/")):
             names = {"200": f"Console{elsewhere}"}
         responses = {each: DOCUMENT["components"]["responses"][name] for each, name in names.items()}
     assert str(status) in responses, f"{method} {path}: {FILE} does not describe {status}"

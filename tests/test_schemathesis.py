@@ -41,10 +41,19 @@ KNOWN = {
     "doLogin": {"key": "user", "password": PASSWORD},
     "doLoginGet": {"key": "user", "password": PASSWORD},
     "changePassword": {"password": PASSWORD, "new_password": PASSWORD},
+    "updatePassword": {"oldPwd": PASSWORD, "newPwd": PASSWORD},
+    "updatePasswordGet": {"oldPwd": PASSWORD, "newPwd": PASSWORD},
+    "endSessions": {"password": PASSWORD, "session": "others"},
+    "beginOtp": {"password": PASSWORD},
+    "renewRecoveryCodes": {"password": PASSWORD},
+    "disableOtp": {"password": PASSWORD},
 }
 """What opens a session, and changes nothing for the one who comes next."""
 LOGINS = ("login", "loginGet", "doLogin", "doLoginGet")
-LINKED = ("loginGet", "verify", "logout", "changePassword", "getLoginInfo", "doExit")
+LINKED = (
+    "loginGet", "verify", "logout", "changePassword", "listSessions", "endSessions", "beginOtp", "confirmOtp",
+    "renewRecoveryCodes", "disableOtp", "getLoginInfo", "doExit", "updatePassword",
+)  # fmt: skip
 
 
 class Fuzz:

@@ -169,13 +169,14 @@ _FORGIVE = delete(tables.counter).where(
 _ADD_SESSION = insert(_sessions)
 _LIVE_SESSION = LIVE_SESSIONS.where(_session.id_hash == bindparam("id_hash"))
 _ACCOUNT_BY = {kind: _ACCOUNTS.where(key == bindparam("value")) for kind, key in _KEYS.items()}
-_UNCHANGED = update(_accounts).where(
+_UNCHANGED = and_(
     _account.id == bindparam("account_id"),
     _account.password_hash == bindparam("matched_hash"),
     _account.otp_seed.is_not_distinct_from(bindparam("matched_seed")),
     _account.disabled.is_(False),
 )
-_COUNT_LOGIN = _UNCHANGED.values(login_count=_account.login_count + 1)
+_IS_UNCHANGED = select(_account.id).where(_UNCHANGED)
+_COUNT_LOGIN = update(_accounts).where(_UNCHANGED).values(login_count=_account.login_count + 1)
 
 
 @cache
@@ -266,16 +267,16 @@ class Repository:
         except IntegrityError:
             raise errors.Conflict("phone") from None
 
-    def change_if_unchanged(self, credentials: Credentials, **values: Any) -> bool:
-        """Set columns of an account and take its row lock.
+    def is_unchanged(self, credentials: Credentials) -> bool:
+        """Whether an account is enabled and its password and seed are still those that were matched."""
+        return self._one(_IS_UNCHANGED, _matched(credentials)) is not None
+
+    def count_login(self, credentials: Credentials, network: str, *, at: float, **values: Any) -> bool:
+        """Count a login, note when and whence, and take the account's row lock.
 
         False, and nothing done, where the account is disabled by now or its password or seed is no longer the one
         that was matched: hashing took a while, and somebody may have been faster.
         """
-        return self._changed(_UNCHANGED, {**_matched(credentials), **values})
-
-    def count_login(self, credentials: Credentials, network: str, *, at: float, **values: Any) -> bool:
-        """Count a login and note when and whence, as `change_if_unchanged` does."""
         counted = self._changed(_COUNT_LOGIN, {**_matched(credentials), "login_at": at, **values})
         if counted:
             known = {"account_id": credentials.account_id, "network": network, "last_login_at": at}
