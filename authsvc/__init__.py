@@ -27,10 +27,10 @@ def create_app(
     config = config or load()
     passwords = passwords or Passwords(max_waiting=config.hash_threads, minimum=config.password_min)
     app = Flask(__name__, static_folder=None)
-    database = store.init_app(app, config.database_url)
+    database = store.init_app(app, config.database_url, clock)
     tokens, seeds = Tokens(config.secret_keys, clock), Seeds(config.secret_keys)
     sessions = SessionLimits(config.session_lifetime, config.session_idle_timeout)
-    authenticator = Authenticator(database, passwords, seeds, config.limits, clock)
+    authenticator = Authenticator(database, passwords, seeds, config.limits, config.trail_days, clock)
     service = Service(database, authenticator, passwords, tokens, seeds, sessions, clock)
     parts = Parts(
         config=config,

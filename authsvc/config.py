@@ -199,6 +199,7 @@ class Config:
     password_min: int = _setting("8", _integer(passwords.LENGTH_MIN, passwords.LENGTH_MAX))
     trusted_proxies: int = _setting("0", _integer(0, 16))
     cors_origins: frozenset[str] = _setting("", _origins)
+    trail_days: int = _setting("90", _integer(1, 3660))
     timezone: ZoneInfo = _setting("UTC", _timezone)
     admin_password: str | None = _setting("", _text_or_none, secret=True)
     host: str = _setting("127.0.0.1", _host)

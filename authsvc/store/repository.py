@@ -1,9 +1,10 @@
 """The queries. What a row holds becomes a value by the names of its columns."""
 
+import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import (
     ColumnElement,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal,
     literal_column,
     or_,
     select,
@@ -24,7 +26,7 @@ from sqlalchemy.exc import IntegrityError
 
 from authsvc import errors, logs
 from authsvc.accounts import Account, Credentials, Role
-from authsvc.events import Event
+from authsvc.events import Event, Happening, acting
 from authsvc.identifiers import Key, fold
 from authsvc.sessions import LiveSession, Session
 from authsvc.store import tables
@@ -32,11 +34,12 @@ from authsvc.throttle import Counter, Counters
 
 _accounts, _roles, _grants, _sessions = tables.account, tables.role, tables.role_permission, tables.session
 _account, _role, _grant, _session = _accounts.c, _roles.c, _grants.c, _sessions.c
-_counter, _known, _recovery, _setting = (
+_counter, _known, _recovery, _setting, _trail = (
     tables.counter.c,
     tables.known_address.c,
     tables.recovery_code.c,
     tables.setting.c,
+    tables.trail.c,
 )
 
 Row = Mapping[str, Any]
@@ -123,6 +126,18 @@ def _account_value(row: Row) -> Account:
     )
 
 
+def _trail_value(row: Row) -> tuple[tuple[float, int], Happening]:
+    happening = Happening(
+        at=row["at"],
+        event=row["event"],
+        account_id=row["account_id"],
+        by=row["by"],
+        address=row["address"],
+        detail=json.loads(row["detail"]),
+    )
+    return (row["at"], row["id"]), happening
+
+
 def _codes(joined: str | None) -> tuple[str, ...]:
     return tuple(sorted(joined.split(" "))) if joined else ()
 
@@ -167,6 +182,8 @@ _FORGIVE = delete(tables.counter).where(
     _counter.scope == bindparam("scope"),
 )
 _ADD_SESSION = insert(_sessions)
+# Inline: what number a row got is not asked for.
+_LEAVE_TRAIL = insert(tables.trail).inline()
 _LIVE_SESSION = LIVE_SESSIONS.where(_session.id_hash == bindparam("id_hash"))
 _ACCOUNT_BY = {kind: _ACCOUNTS.where(key == bindparam("value")) for kind, key in _KEYS.items()}
 _UNCHANGED = update(_accounts).where(
@@ -201,25 +218,76 @@ def _know_address(upsert: Callable[..., Any]) -> Any:
     )
 
 
+class Backend(Protocol):
+    """What the queries need to know of their database."""
+
+    upsert: Callable[..., Any]
+    """Its own INSERT ... ON CONFLICT."""
+
+    def number_on(self, connection: Connection, table: str) -> None:
+        """Number rows behind the highest id from now on."""
+
+
 class Repository:
     """The queries, on one connection. Who may write, and when it is committed, is the caller's business."""
 
-    def __init__(self, connection: Connection, upsert: Callable[..., Any]) -> None:
-        """Write with `upsert` what may be there already: the database's own INSERT ... ON CONFLICT."""
+    def __init__(self, connection: Connection, backend: Backend, clock: Callable[[], float]) -> None:
         self._connection = connection
-        self._upsert = upsert
+        self._backend = backend
+        self._upsert = backend.upsert
+        self._clock = clock
         self._noted: list[tuple[Event, int | None, dict[str, object]]] = []
 
     def note(self, event: Event, account_id: int | None = None, **fields: object) -> None:
-        """Say what this transaction does: the log tells it once it is committed, and never if it is not."""
+        """Say what this transaction does.
+
+        The trail keeps it, but for refusals that concern nobody; the log tells it once it is committed.
+        """
         self._noted.append((event, account_id, fields))
 
     def commit(self) -> None:
         """Commit now. A `write` block commits by itself, but not where it is about to raise."""
+        self._leave_trail()
         self._connection.exec_driver_sql("COMMIT")
         for event, account_id, fields in self._noted:
             logs.audit(event, account_id, **fields)
         self._noted.clear()
+
+    def _leave_trail(self) -> None:
+        at, actor = self._clock(), acting.get()
+        rows = [
+            {
+                "at": at,
+                "event": event,
+                "account_id": account_id,
+                "by": actor.name,
+                "address": actor.address,
+                "detail": json.dumps(fields, ensure_ascii=False),
+            }
+            for event, account_id, fields in self._noted
+            if account_id is not None or not event.is_refusal
+        ]
+        if rows:
+            self._connection.execute(_LEAVE_TRAIL, rows)
+
+    def trail(
+        self,
+        most: int,
+        *,
+        account_id: int | None = None,
+        event: str | None = None,
+        since: float = 0.0,
+        before: tuple[float, int] | None = None,
+    ) -> list[tuple[tuple[float, int], Happening]]:
+        """Up to `most` rows of the trail, newest first, each with its place; `before` is that of one not to repeat."""
+        statement = select(tables.trail).where(_trail.at >= since).order_by(_trail.at.desc(), _trail.id.desc())
+        if account_id is not None:
+            statement = statement.where(_trail.account_id == account_id)
+        if event is not None:
+            statement = statement.where(_trail.event == event)
+        if before is not None:
+            statement = statement.where(tuple_(_trail.at, _trail.id) < tuple_(*map(literal, before)))
+        return [_trail_value(row) for row in self._all(statement.limit(most))]
 
     # Accounts
 
@@ -381,8 +449,8 @@ class Repository:
             self.note(Event.SESSIONS_ENDED, account_id, cause=cause, count=count)
         return count
 
-    def purge(self, now: float, known_since: float, most: int) -> None:
-        """Drop up to `most` rows of each kind that only time ends: sessions, counters, known addresses.
+    def purge(self, now: float, known_since: float, trail_since: float, most: int) -> None:
+        """Drop up to `most` rows of each kind that only time ends: sessions, counters, known addresses, the trail.
 
         It waits for nobody: rows that somebody else holds are left. It locks rows of other accounts, so call it last.
         """
@@ -390,6 +458,7 @@ class Repository:
             ((_session.id_hash,), _session.ends_at < now),
             ((_counter.account, _counter.address, _counter.scope), _counter.ends_at < now),
             ((_known.account_id, _known.network), _known.last_login_at < known_since),
+            ((_trail.id,), _trail.at < trail_since),
         ):
             over = select(*row_key).where(is_over).limit(most).with_for_update(skip_locked=True)
             self._connection.execute(delete(row_key[0].table).where(tuple_(*row_key).in_(over)))

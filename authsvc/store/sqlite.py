@@ -54,6 +54,15 @@ class Sqlite:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     @staticmethod
+    def begin_snapshot(connection: Connection) -> None:
+        """Open a transaction that only reads, of the moment of its first statement."""
+        connection.exec_driver_sql("BEGIN")
+
+    @staticmethod
+    def number_on(_connection: Connection, _table: str) -> None:
+        """Nothing to do: rows are numbered behind the highest id there ever was."""
+
+    @staticmethod
     def exclude_others(_connection: Connection) -> None:
         """Nothing to do: a transaction that writes is alone."""
 
