@@ -37,7 +37,7 @@ def create_app(
         database=database,
         service=service,
         own_account=OwnAccount(database, authenticator, passwords, tokens, sessions, clock),
-        administration=Administration(database, passwords, seeds, sessions, clock),
+        administration=Administration(database, passwords, seeds, sessions, config.limits, clock),
     )
     parts.init_app(app)
     web.init_app(app, parts)

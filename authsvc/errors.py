@@ -138,6 +138,12 @@ class UnknownRole(Refusal):
     cause = "unknown_role"
 
 
+class RoleInUse(Refusal):
+    """A role that cannot go while accounts have it."""
+
+    cause = "role_in_use"
+
+
 class Busy(Refusal):
     """More logins are waiting for their password to be hashed than can be served in time."""
 

@@ -296,9 +296,24 @@ class Repository:
         row = self._one(_ACCOUNT_BY[key.kind], {"value": key.value})
         return _account_value(row) if row else None
 
-    def accounts(self) -> list[Account]:
-        """All accounts, oldest first."""
-        return [_account_value(row) for row in self._all(_ACCOUNTS.order_by(_account.id))]
+    def accounts(
+        self,
+        *,
+        search: str | None = None,
+        role_id: int | None = None,
+        disabled: bool = False,
+        limit: int | None = None,
+    ) -> list[Account]:
+        """All accounts, oldest first; those only whose name or phone contains `search`, and so on."""
+        statement = _ACCOUNTS.order_by(_account.id).limit(limit)
+        if search is not None:
+            in_name = _account.name_key.contains(fold(search), autoescape=True)
+            statement = statement.where(or_(in_name, _account.phone.contains(search, autoescape=True)))
+        if role_id is not None:
+            statement = statement.where(_account.role_id == role_id)
+        if disabled:
+            statement = statement.where(_account.disabled)
+        return [_account_value(row) for row in self._all(statement)]
 
     def has_accounts(self) -> bool:
         """Whether there is any account."""
@@ -314,19 +329,41 @@ class Repository:
         self._connection.execute(select(_account.id).where(_account.id == account_id).with_for_update())
 
     def add_account(self, *, name: str, **values: Any) -> int:
-        """Insert an account and return its id. Raises Conflict where its name or phone is in use."""
+        """Insert an account and return its id. Raises Conflict where its id, name or phone is in use.
+
+        Where an `id` is given, ask for `exclusive`: the numbering goes on behind the highest.
+        """
         statement = self._upsert(_accounts).values(name=name, name_key=fold(name), login_count=0, **values)
         account_id = self._connection.execute(statement.on_conflict_do_nothing().returning(_account.id)).scalar()
         if account_id is None:
-            raise errors.Conflict("name" if self.account(Key("name", fold(name))) else "phone")
+            self.refuse_conflict(name=name, **values)
+            raise errors.Conflict("name")  # not reached, unless it went away meanwhile
+        if "id" in values:
+            self._backend.number_on(self._connection, _accounts.name)
         return int(account_id)
 
+    def refuse_conflict(self, *, name: str, **values: Any) -> None:
+        """Raise Conflict where an account has this id, name or phone."""
+        for kind, value in {"id": values.get("id"), "name": fold(name), "phone": values.get("phone")}.items():
+            if value is not None and self._one(select(_account.id).where(_KEYS[kind] == value)):
+                raise errors.Conflict(kind)
+
     def change_account(self, account_id: int, **values: Any) -> None:
-        """Set columns of an account. Raises Conflict where a new phone is in use."""
+        """Set columns of an account. Raises Conflict where a new name or phone is in use."""
+        if "name" in values:
+            values["name_key"] = fold(values["name"])
         try:
             self._connection.execute(update(_accounts).where(_account.id == account_id).values(**values))
-        except IntegrityError:
-            raise errors.Conflict("phone") from None
+        except IntegrityError as error:
+            raise errors.Conflict("name" if "name_key" in str(error.orig) else "phone") from None
+
+    def delete_account(self, account_id: int) -> None:
+        """Delete an account with all that is its own; whom it created have no creator then. The trail stays."""
+        for table in (_sessions, tables.recovery_code, tables.known_address):
+            self._connection.execute(delete(table).where(table.c.account_id == account_id))
+        created = update(_accounts).where(_account.created_by == account_id)
+        self._connection.execute(created.values(created_by=None))
+        self._connection.execute(delete(_accounts).where(_account.id == account_id))
 
     def change_if_unchanged(self, credentials: Credentials, **values: Any) -> bool:
         """Set columns of an account and take its row lock.
@@ -401,6 +438,11 @@ class Repository:
             if counter.is_full(count, ends_at, now):
                 ends.append(ends_at)
         return max(ends, default=None)
+
+    def counters(self, accounts: Collection[str]) -> list[tuple[str, int, float]]:
+        """The scope, count and end of each counter that is kept for these."""
+        statement = select(_counter.scope, _counter.count, _counter.ends_at).where(_counter.account.in_(accounts))
+        return [(row["scope"], row["count"], row["ends_at"]) for row in self._all(statement)]
 
     def forgive(self, counter: Counter) -> None:
         """Set a counter to nothing."""
@@ -478,11 +520,34 @@ class Repository:
             raise errors.UnknownRole
         return int(row["id"])
 
-    def add_role(self, code: str, name: str) -> None:
-        """Insert a role that grants nothing. Raises Conflict where its code is in use."""
-        statement = self._upsert(_roles).values(code=code, name=name).on_conflict_do_nothing()
-        if self._one(statement.returning(_role.id)) is None:
-            raise errors.Conflict("code")
+    def add_role(self, **values: Any) -> int:
+        """Insert a role that grants nothing and return its id. Raises Conflict where its code or id is in use.
+
+        Where an `id` is given, ask for `exclusive`: the numbering goes on behind the highest.
+        """
+        statement = self._upsert(_roles).values(**values).on_conflict_do_nothing()
+        row = self._one(statement.returning(_role.id))
+        if row is None:
+            has_code = self._one(select(_role.id).where(_role.code == values["code"]))
+            raise errors.Conflict("code" if has_code else "id")
+        if "id" in values:
+            self._backend.number_on(self._connection, _roles.name)
+        return int(row["id"])
+
+    def change_role(self, role_id: int, **values: Any) -> None:
+        """Set columns of a role. Raises Conflict where a new code is in use."""
+        try:
+            self._connection.execute(update(_roles).where(_role.id == role_id).values(**values))
+        except IntegrityError:
+            raise errors.Conflict("code") from None
+
+    def delete_role(self, role_id: int) -> None:
+        """Delete a role. Raises RoleInUse where accounts have it."""
+        self._connection.execute(delete(_grants).where(_grant.role_id == role_id))
+        try:
+            self._connection.execute(delete(_roles).where(_role.id == role_id))
+        except IntegrityError:
+            raise errors.RoleInUse from None
 
     def grant(self, role_id: int, permission: str) -> None:
         """Let a role grant a permission code, if it does not already."""
