@@ -16,6 +16,8 @@ from authsvc.passwords import Passwords
 from authsvc.service import Service
 from authsvc.sessions import SessionLimits
 from authsvc.tokens import Tokens
+from authsvc.transfer import Transfer
+from authsvc.upkeep import KeyRecord, Upkeep
 
 __version__ = "1.0.0"
 
@@ -28,6 +30,7 @@ def create_app(
     passwords = passwords or Passwords(max_waiting=config.hash_threads, minimum=config.password_min)
     app = Flask(__name__, static_folder=None)
     database = store.init_app(app, config.database_url, clock)
+    keys = KeyRecord(config.secret_keys)
     tokens, seeds = Tokens(config.secret_keys, clock), Seeds(config.secret_keys)
     sessions = SessionLimits(config.session_lifetime, config.session_idle_timeout)
     authenticator = Authenticator(database, passwords, seeds, config.limits, config.trail_days, clock)
@@ -38,6 +41,8 @@ def create_app(
         service=service,
         own_account=OwnAccount(database, authenticator, passwords, tokens, sessions, clock),
         administration=Administration(database, passwords, seeds, sessions, config.limits, clock),
+        transfer=Transfer(database, passwords, seeds, keys, config.timezone, clock),
+        upkeep=Upkeep(database, passwords, seeds, keys, clock),
     )
     parts.init_app(app)
     web.init_app(app, parts)

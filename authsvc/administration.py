@@ -1,7 +1,5 @@
 """The administrator's verbs: accounts, roles and the console's configuration."""
 
-import json
-import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -11,7 +9,18 @@ from typing import Any
 from authsvc import errors, otp
 from authsvc.accounts import Account, Guesses, Role
 from authsvc.events import Event, Happening
-from authsvc.identifiers import Key, by_name, check_label, check_name, check_phone, is_text
+from authsvc.identifiers import (
+    INTEGER_MAX,
+    Key,
+    by_name,
+    check_appcfg,
+    check_avatar,
+    check_code,
+    check_id,
+    check_label,
+    check_name,
+    check_phone,
+)
 from authsvc.otp import Seeds
 from authsvc.passwords import Passwords
 from authsvc.sessions import CLOCK_SKEW, Session, SessionLimits
@@ -23,10 +32,6 @@ DEFAULT_ROLE = "user"
 """The role of an account that is given none."""
 
 _ADMIN_ROLE, _ADMIN_NAME = "admin", "admin"
-_INTEGER_MAX = 2**63 - 1
-_CODE_MAX, _AVATAR_MAX, _APPCFG_MAX = 128, 512, 16 * 1024  # characters
-# A console puts it where a browser would run `javascript:` or load from anywhere else.
-_AVATAR = re.compile(r"https?://|/(?!/)", re.IGNORECASE)
 _TRAIL_PAGE = 1000
 
 
@@ -357,33 +362,14 @@ class Administration:
 
     def appcfg(self) -> str:
         """The console's configuration, a JSON object as text."""
-        return self._database.read(Repository.appcfg)
+        return self._database.read(lambda repository: repository.setting("appcfg")) or "{}"
 
     def set_appcfg(self, value: str) -> None:
         """Replace the console's configuration. Raises BadParameter where it is no JSON object."""
-        if len(value) > _APPCFG_MAX or not _is_json_object(value):
-            raise errors.BadParameter("appcfg", f"must be a JSON object of up to {_APPCFG_MAX} characters")
+        check_appcfg(value)
         with self._database.write() as repository:
-            repository.set_appcfg(value)
+            repository.set_setting("appcfg", value)
             repository.note(Event.APPCFG_CHANGED)
-
-
-def check_appcfg(text: str) -> str:
-    """Return `text` if it is a JSON object; raise BadParameter if not."""
-    if not _is_json_object(text):
-        raise errors.BadParameter("appcfg", "must be a JSON object")
-    return text
-
-
-def _is_json_object(text: str) -> bool:
-    def refuse(constant: str) -> float:  # NaN and Infinity, which Python reads and browsers do not
-        raise ValueError(constant)
-
-    try:
-        text.encode()  # an argument that was no UTF-8 has lone surrogates
-        return isinstance(json.loads(text, parse_constant=refuse), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def _counted_as(account: Account) -> list[str]:
@@ -404,22 +390,7 @@ def _existing(repository: Repository, key: Key) -> Account:
 def _check(*, phone: str | None, avatar: str | None, permission: int | None) -> None:
     if phone is not None:
         check_phone(phone)
-    if avatar is not None and not (is_text(avatar) and len(avatar) <= _AVATAR_MAX and _AVATAR.match(avatar)):
-        raise errors.BadParameter("avatar", f"must be a path or an http(s) URL of up to {_AVATAR_MAX} characters")
-    if permission is not None and not 0 <= permission <= _INTEGER_MAX:
-        raise errors.BadParameter("permission", f"must be from 0 to {_INTEGER_MAX}")
-
-
-def check_id(what: str, number: int) -> int:
-    """Return `number` if it can be an id; raise BadParameter if not."""
-    if not 1 <= number <= _INTEGER_MAX:
-        raise errors.BadParameter(what, f"must be from 1 to {_INTEGER_MAX}")
-    return number
-
-
-def check_code(what: str, code: str) -> str:
-    """Return a role's or a permission's `code` if it may be one; raise BadParameter if not."""
-    # Codes are joined with spaces on their way out of the database.
-    if not 1 <= len(code) <= _CODE_MAX or not code.isprintable() or " " in code:
-        raise errors.BadParameter(what, f"must have 1 to {_CODE_MAX} printable characters and no spaces")
-    return code
+    if avatar is not None:
+        check_avatar(avatar)
+    if permission is not None and not 0 <= permission <= INTEGER_MAX:
+        raise errors.BadParameter("permission", f"must be from 0 to {INTEGER_MAX}")

@@ -227,7 +227,9 @@ def test_a_database_without_tables_is_told(make_app: MakeApp, databases: Databas
     """With the command that makes them."""
     command = Commands(make_app(AUTHSVC_DATABASE_URL=databases.empty()))
     told = command.run("account", "list").stderr.splitlines()[-1]
-    assert told == "Error: the database does not answer, or lacks its tables (`flask db upgrade` makes them)"
+    assert (
+        told == "Error: there is no database, or it does not answer, or lacks its tables (`flask db upgrade` makes all)"
+    )
 
 
 def test_no_refusal_shows_a_password(command: Commands) -> None:

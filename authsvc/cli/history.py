@@ -33,16 +33,14 @@ _top = Group()
 
 
 @_top.command("history")
-@click.option(
-    "--since", type=_TimeType(), default=0.0, metavar="TIME", help="ISO 8601; AUTHSVC_TIMEZONE without a zone."
-)
+@click.option("--since", type=_TimeType(), metavar="TIME", help="ISO 8601; AUTHSVC_TIMEZONE without a zone.")
 @click.option(
     "--event", type=click.Choice(list(Event)), metavar="NAME", help="One kind of event, such as login.refused."
 )
 @as_json_option
-def history(since: float, event: str | None, as_json: bool) -> None:
+def history(since: float | None, event: str | None, as_json: bool) -> None:
     """Show what happened to accounts and roles, newest first."""
-    _show(administration().history(since=since, event=event), as_json)
+    _show(administration().history(since=since or 0.0, event=event), as_json)
 
 
 @account_group.command("history")

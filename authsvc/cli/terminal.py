@@ -24,8 +24,12 @@ REFUSALS: dict[type[errors.Refusal], str] = {
     errors.UnknownRole: "no role has this code (`flask role list` shows them)",
     errors.Conflict: "this {} is already in use",
     errors.RoleInUse: "accounts have this role (`flask account list --role CODE` shows them)",
+    errors.UnusableLines: "{} lines cannot be used; nothing was imported",
+    errors.ChangedMeanwhile: "somebody changed accounts meanwhile; nothing was imported, try again",
     errors.Busy: "too many passwords wait to be hashed; try again",
-    errors.Unavailable: "the database does not answer, or lacks its tables (`flask db upgrade` makes them)",
+    errors.Unavailable: (
+        "there is no database, or it does not answer, or lacks its tables (`flask db upgrade` makes all)"
+    ),
 }
 """What each refusal is to a person at a terminal; `{}` stands for what the refusal says of itself."""
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -30,6 +30,7 @@ from authsvc.events import Event, Happening, acting
 from authsvc.identifiers import Key, fold
 from authsvc.sessions import LiveSession, Session
 from authsvc.store import tables
+from authsvc.store.bulk import Backend, Bulk
 from authsvc.throttle import Counter, Counters
 
 _accounts, _roles, _grants, _sessions = tables.account, tables.role, tables.role_permission, tables.session
@@ -218,16 +219,6 @@ def _know_address(upsert: Callable[..., Any]) -> Any:
     )
 
 
-class Backend(Protocol):
-    """What the queries need to know of their database."""
-
-    upsert: Callable[..., Any]
-    """Its own INSERT ... ON CONFLICT."""
-
-    def number_on(self, connection: Connection, table: str) -> None:
-        """Number rows behind the highest id from now on."""
-
-
 class Repository:
     """The queries, on one connection. Who may write, and when it is committed, is the caller's business."""
 
@@ -237,6 +228,7 @@ class Repository:
         self._upsert = backend.upsert
         self._clock = clock
         self._noted: list[tuple[Event, int | None, dict[str, object]]] = []
+        self.bulk = Bulk(connection, backend)
 
     def note(self, event: Event, account_id: int | None = None, **fields: object) -> None:
         """Say what this transaction does.
@@ -561,13 +553,13 @@ class Repository:
 
     # The rest
 
-    def appcfg(self) -> str:
-        """The console's configuration, a JSON object as text."""
-        return str(self._connection.execute(select(func.coalesce(_APPCFG, "{}"))).scalar_one())
+    def setting(self, name: str) -> str | None:
+        """What is set at run time: `appcfg`, the console's configuration; `keys`, which secret keys were used."""
+        return self._connection.execute(select(_setting.value).where(_setting.name == name)).scalar()
 
-    def set_appcfg(self, value: str) -> None:
-        """Replace the console's configuration."""
-        statement = self._upsert(tables.setting).values(name="appcfg", value=value)
+    def set_setting(self, name: str, value: str) -> None:
+        """Replace it."""
+        statement = self._upsert(tables.setting).values(name=name, value=value)
         self._connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
 
     def schema_revision(self) -> str | None:
