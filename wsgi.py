@@ -17,7 +17,7 @@ from authsvc import create_app, logs
 from authsvc.config import ConfigError, load
 
 try:
-    settings = load()
+    settings = load(make_key=__name__ == "__main__")
 except ConfigError as error:
     for problem in error.problems:
         print(problem, file=sys.stderr)

@@ -16,6 +16,8 @@ from authsvc.passwords import Passwords
 from authsvc.service import Service
 from authsvc.sessions import SessionLimits
 from authsvc.tokens import Tokens
+from authsvc.transfer import Transfer
+from authsvc.upkeep import KeyRecord, Upkeep
 
 __version__ = "1.0.0"
 
@@ -27,17 +29,20 @@ def create_app(
     config = config or load()
     passwords = passwords or Passwords(max_waiting=config.hash_threads, minimum=config.password_min)
     app = Flask(__name__, static_folder=None)
-    database = store.init_app(app, config.database_url)
+    database = store.init_app(app, config.database_url, clock)
+    keys = KeyRecord(config.secret_keys)
     tokens, seeds = Tokens(config.secret_keys, clock), Seeds(config.secret_keys)
     sessions = SessionLimits(config.session_lifetime, config.session_idle_timeout)
-    authenticator = Authenticator(database, passwords, seeds, config.limits, clock)
+    authenticator = Authenticator(database, passwords, seeds, config.limits, config.trail_days, clock)
     service = Service(database, authenticator, passwords, tokens, seeds, sessions, clock)
     parts = Parts(
         config=config,
         database=database,
         service=service,
         own_account=OwnAccount(database, authenticator, passwords, tokens, seeds, sessions, clock),
-        administration=Administration(database, passwords, seeds, sessions, clock),
+        administration=Administration(database, passwords, seeds, sessions, config.limits, clock),
+        transfer=Transfer(database, passwords, seeds, keys, config.timezone, clock),
+        upkeep=Upkeep(database, passwords, seeds, keys, clock),
     )
     parts.init_app(app)
     web.init_app(app, parts)

@@ -41,6 +41,16 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
+class Guesses:
+    """The wrong guesses that are counted against an account now."""
+
+    recent_failures: int
+    """Within the window of its own counter."""
+    locked_until: float | None
+    """When the last of its counters that refuse tries is over, in epoch seconds; None where none does."""
+
+
+@dataclass(frozen=True, slots=True)
 class Role:
     """A role and the permission codes that it grants, sorted."""
 

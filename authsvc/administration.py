@@ -1,31 +1,38 @@
 """The administrator's verbs: accounts, roles and the console's configuration."""
 
-import json
-import re
 import secrets
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from authsvc import errors, otp
-from authsvc.accounts import Account, Role
-from authsvc.events import Event
-from authsvc.identifiers import Key, by_name, check_label, check_name, check_phone, is_text
+from authsvc.accounts import Account, Guesses, Role
+from authsvc.events import Event, Happening
+from authsvc.identifiers import (
+    INTEGER_MAX,
+    Key,
+    by_name,
+    check_appcfg,
+    check_avatar,
+    check_code,
+    check_id,
+    check_label,
+    check_name,
+    check_phone,
+)
 from authsvc.otp import Seeds
 from authsvc.passwords import Passwords
-from authsvc.sessions import Session, SessionLimits
+from authsvc.sessions import CLOCK_SKEW, Session, SessionLimits
 from authsvc.store.database import Database
 from authsvc.store.repository import Repository
-from authsvc.throttle import by_key, known_account
+from authsvc.throttle import Limits, by_key, known_account
 
 DEFAULT_ROLE = "user"
 """The role of an account that is given none."""
 
 _ADMIN_ROLE, _ADMIN_NAME = "admin", "admin"
-_PERMISSION_MAX = 2**63 - 1
-_CODE_MAX, _AVATAR_MAX, _APPCFG_MAX = 128, 512, 16 * 1024  # characters
-# A console puts it where a browser would run `javascript:` or load from anywhere else.
-_AVATAR = re.compile(r"https?://|/(?!/)", re.IGNORECASE)
+_TRAIL_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +53,14 @@ class Administration:
         passwords: Passwords,
         seeds: Seeds,
         limits: SessionLimits,
+        guesses: Limits,
         clock: Callable[[], float],
     ) -> None:
         self._database = database
         self._passwords = passwords
         self._seeds = seeds
         self._limits = limits
+        self._guesses = guesses
         self._clock = clock
 
     def bootstrap(self, password: str | None) -> str | None:
@@ -77,29 +86,39 @@ class Administration:
         *,
         password: str | None = None,
         password_hash: str | None = None,
+        account_id: int | None = None,
         role: str = DEFAULT_ROLE,
         phone: str | None = None,
         avatar: str | None = None,
         permission: int = 0,
         created_by: Key | None = None,
+        ask_password: Callable[[], str] = str,
     ) -> int:
         """Create an account with a password or with a hash made elsewhere; return its id.
 
+        Where neither is given, `ask_password` does, but only after all that can be refused without.
         Raises BadParameter, Conflict, UnknownRole, and UnknownAccount for its creator.
         """
         check_name(name)
         _check(phone=phone, avatar=avatar, permission=permission)
+        given = {"phone": phone, "avatar": avatar, "permission": permission}
+        if account_id is not None:
+            given["id"] = check_id("id", account_id)
+
+        def values(repository: Repository, password_hash: str) -> dict[str, Any]:
+            creator = _existing(repository, created_by).id if created_by else None
+            return self._new(repository, name, password_hash, role=role) | given | {"created_by": creator}
+
+        self._database.read(lambda repository: repository.refuse_conflict(**values(repository, "")))
         if password_hash is None:
-            password_hash = self._passwords.hash(self._passwords.check_new(password or "", about=(name, phone)))
+            new = ask_password() if password is None else password
+            password_hash = self._passwords.hash(self._passwords.check_new(new, about=(name, phone)))
         else:
             self._passwords.check_stored(password_hash)
-        with self._database.write() as repository:
-            values = self._new(repository, name, password_hash, role=role)
-            creator = _existing(repository, created_by).id if created_by else None
-            values.update(phone=phone, avatar=avatar, permission=permission, created_by=creator)
-            account_id = repository.add_account(**values)
-            repository.note(Event.ACCOUNT_ADDED, account_id)
-        return account_id
+        with self._database.write(exclusive=True) as repository:
+            added = repository.add_account(**values(repository, password_hash))
+            repository.note(Event.ACCOUNT_ADDED, added)
+        return added
 
     def _new(self, repository: Repository, name: str, password_hash: str, *, role: str) -> dict[str, Any]:
         return {
@@ -111,18 +130,78 @@ class Administration:
             "created_at": self._clock(),
         }
 
-    def accounts(self) -> list[Account]:
-        """All accounts, oldest first."""
-        return self._database.read(Repository.accounts)
+    def accounts(
+        self,
+        *,
+        search: str | None = None,
+        role: str | None = None,
+        disabled: bool = False,
+        limit: int | None = None,
+    ) -> list[Account]:
+        """All accounts, oldest first, or those whose name or phone contains `search`, and so on. Raises UnknownRole."""
+
+        def found(repository: Repository) -> list[Account]:
+            role_id = None if role is None else repository.role_id(role)
+            return repository.accounts(search=search, role_id=role_id, disabled=disabled, limit=limit)
+
+        return self._database.read(found)
 
     def account(self, key: Key) -> Account:
         """One account. Raises UnknownAccount."""
         return self._database.read(lambda repository: _existing(repository, key))
 
+    def guesses(self, account: Account) -> Guesses:
+        """The wrong guesses that are counted against an account now."""
+        now, limits = self._clock(), asdict(self._guesses)
+        counters = self._database.read(lambda repository: repository.counters(_counted_as(account)))
+        running = [
+            (scope, count, ends_at)
+            for scope, count, ends_at in counters
+            if now < ends_at <= now + limits[scope]["window"] + CLOCK_SKEW
+        ]
+        full = [ends_at for scope, count, ends_at in running if count >= limits[scope]["count"]]
+        failures = max((count for scope, count, _ in running if scope == "account"), default=0)
+        return Guesses(failures, max(full, default=None))
+
+    def history(
+        self, key: Key | None = None, *, since: float = 0.0, event: str | None = None, limit: int | None = None
+    ) -> Iterator[Happening]:
+        """The trail of all accounts or of one, newest first. An id finds that of an account that is gone, too.
+
+        Raises UnknownAccount where there is neither the account nor a trail of it.
+        """
+        account_id = None if key is None else self._trail_owner(key)
+        place, left = None, limit
+        while left is None or left > 0:
+            page = self._database.read(
+                partial(
+                    Repository.trail,
+                    most=_TRAIL_PAGE if left is None else min(left, _TRAIL_PAGE),
+                    account_id=account_id,
+                    event=event,
+                    since=since,
+                    before=place,
+                )
+            )
+            yield from (happening for _, happening in page)
+            if len(page) < _TRAIL_PAGE:
+                return
+            place = page[-1][0]
+            left = None if left is None else left - len(page)
+
+    def _trail_owner(self, key: Key) -> int:
+        def owner(repository: Repository) -> int:
+            if key.kind == "id" and repository.trail(1, account_id=int(key.value)):
+                return int(key.value)
+            return _existing(repository, key).id
+
+        return self._database.read(owner)
+
     def change_account(
         self,
         key: Key,
         *,
+        name: str | None = None,
         phone: str | None = None,
         avatar: str | None = None,
         role: str | None = None,
@@ -132,8 +211,10 @@ class Administration:
 
         Raises UnknownAccount, UnknownRole, BadParameter, Conflict.
         """
+        if name is not None:
+            check_name(name)
         _check(phone=phone or None, avatar=avatar or None, permission=permission)
-        given = {"phone": phone, "avatar": avatar, "permission": permission}
+        given = {"name": name, "phone": phone, "avatar": avatar, "permission": permission}
         values: dict[str, Any] = {
             name: value if value != "" else None for name, value in given.items() if value is not None
         }
@@ -145,6 +226,19 @@ class Administration:
                 raise errors.BadParameter("what to set", "is missing")
             repository.change_account(account.id, **values)
             repository.note(Event.ACCOUNT_CHANGED, account.id, fields=sorted(values))
+
+    def delete_account(self, key: Key) -> None:
+        """Delete an account with all that is its own, but for its trail. Its id is never given again.
+
+        Raises UnknownAccount.
+        """
+        with self._database.write() as repository:
+            account = _existing(repository, key)
+            # First, so that what a login in flight adds is there to delete, or the login finds no account.
+            repository.lock_account(account.id)
+            repository.delete_account(account.id)
+            repository.forgive_all(_counted_as(account))
+            repository.note(Event.ACCOUNT_DELETED, account.id, name=account.name)
 
     def set_password(self, key: Key, password: str) -> None:
         """Give an account a new password and end its sessions. Raises UnknownAccount, BadParameter."""
@@ -203,10 +297,7 @@ class Administration:
             account = _existing(repository, key)
             # In the order in which a login locks them.
             repository.change_account(account.id, otp_row=0)
-            keys = [Key("id", account.id), by_name(account.name)]
-            if account.phone:
-                keys.append(Key("phone", account.phone))
-            repository.forgive_all([known_account(account.id), *map(by_key, keys)])
+            repository.forgive_all(_counted_as(account))
             repository.note(Event.ACCOUNT_UNLOCKED, account.id)
 
     def sessions(self, key: Key) -> list[Session]:
@@ -219,13 +310,37 @@ class Administration:
         """All roles, oldest first."""
         return self._database.read(Repository.roles)
 
-    def add_role(self, code: str, name: str) -> None:
+    def role(self, code: str) -> int:
+        """The id of a role. Raises UnknownRole."""
+        return self._database.read(lambda repository: repository.role_id(code))
+
+    def add_role(self, code: str, name: str, role_id: int | None = None) -> None:
         """Create a role that grants nothing. Raises BadParameter, Conflict."""
-        _check_code("code", code)
-        check_label(name)
-        with self._database.write() as repository:
-            repository.add_role(code, name)
+        values: dict[str, Any] = {"code": check_code("code", code), "name": check_label(name)}
+        if role_id is not None:
+            values["id"] = check_id("id", role_id)
+        with self._database.write(exclusive=True) as repository:
+            repository.add_role(**values)
             repository.note(Event.ROLE_ADDED, role=code)
+
+    def change_role(self, code: str, *, new_code: str | None = None, name: str | None = None) -> None:
+        """Set what is given. Raises BadParameter, UnknownRole, Conflict."""
+        values: dict[str, Any] = {}
+        if new_code is not None:
+            values["code"] = check_code("code", new_code)
+        if name is not None:
+            values["name"] = check_label(name)
+        if not values:
+            raise errors.BadParameter("what to set", "is missing")
+        with self._database.write() as repository:
+            repository.change_role(repository.role_id(code), **values)
+            repository.note(Event.ROLE_CHANGED, role=code, **values)
+
+    def delete_role(self, code: str) -> None:
+        """Delete a role that no account has. Raises UnknownRole, RoleInUse."""
+        with self._database.write() as repository:
+            repository.delete_role(repository.role_id(code))
+            repository.note(Event.ROLE_DELETED, role=code)
 
     def grant(self, code: str, permissions: Iterable[str]) -> None:
         """Let a role grant permission codes. Raises BadParameter, UnknownRole."""
@@ -238,7 +353,7 @@ class Administration:
     def _for_each(
         self, code: str, permissions: Iterable[str], change: Callable[[Repository, int, str], None], event: Event
     ) -> None:
-        wanted = [_check_code("permission", permission) for permission in permissions]
+        wanted = [check_code("permission", permission) for permission in permissions]
         with self._database.write() as repository:
             role_id = repository.role_id(code)
             for permission in wanted:
@@ -247,26 +362,22 @@ class Administration:
 
     def appcfg(self) -> str:
         """The console's configuration, a JSON object as text."""
-        return self._database.read(Repository.appcfg)
+        return self._database.read(lambda repository: repository.setting("appcfg")) or "{}"
 
     def set_appcfg(self, value: str) -> None:
         """Replace the console's configuration. Raises BadParameter where it is no JSON object."""
-        if len(value) > _APPCFG_MAX or not _is_json_object(value):
-            raise errors.BadParameter("appcfg", f"must be a JSON object of up to {_APPCFG_MAX} characters")
+        check_appcfg(value)
         with self._database.write() as repository:
-            repository.set_appcfg(value)
+            repository.set_setting("appcfg", value)
             repository.note(Event.APPCFG_CHANGED)
 
 
-def _is_json_object(text: str) -> bool:
-    def refuse(constant: str) -> float:  # NaN and Infinity, which Python reads and brepositoryers do not
-        raise ValueError(constant)
-
-    try:
-        text.encode()  # an argument that was no UTF-8 has lone surrogates
-        return isinstance(json.loads(text, parse_constant=refuse), dict)
-    except (ValueError, RecursionError):
-        return False
+def _counted_as(account: Account) -> list[str]:
+    """Whose counters are about an account: its own, and those of each key that it can be tried by."""
+    keys = [Key("id", account.id), by_name(account.name)]
+    if account.phone:
+        keys.append(Key("phone", account.phone))
+    return [known_account(account.id), *map(by_key, keys)]
 
 
 def _existing(repository: Repository, key: Key) -> Account:
@@ -279,14 +390,7 @@ def _existing(repository: Repository, key: Key) -> Account:
 def _check(*, phone: str | None, avatar: str | None, permission: int | None) -> None:
     if phone is not None:
         check_phone(phone)
-    if avatar is not None and not (is_text(avatar) and len(avatar) <= _AVATAR_MAX and _AVATAR.match(avatar)):
-        raise errors.BadParameter("avatar", f"must be a path or an http(s) URL of up to {_AVATAR_MAX} characters")
-    if permission is not None and not 0 <= permission <= _PERMISSION_MAX:
-        raise errors.BadParameter("permission", f"must be from 0 to {_PERMISSION_MAX}")
-
-
-def _check_code(what: str, code: str) -> str:
-    # Codes are joined with spaces on their way out of the database.
-    if not 1 <= len(code) <= _CODE_MAX or not code.isprintable() or " " in code:
-        raise errors.BadParameter(what, f"must have 1 to {_CODE_MAX} printable characters and no spaces")
-    return code
+    if avatar is not None:
+        check_avatar(avatar)
+    if permission is not None and not 0 <= permission <= INTEGER_MAX:
+        raise errors.BadParameter("permission", f"must be from 0 to {INTEGER_MAX}")

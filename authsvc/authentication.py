@@ -53,12 +53,19 @@ class Authenticator:
     """Matches what a caller knows against what is stored; `refused` is the event that a wrong guess is noted as."""
 
     def __init__(
-        self, database: Database, passwords: Passwords, seeds: Seeds, limits: Limits, clock: Callable[[], float]
+        self,
+        database: Database,
+        passwords: Passwords,
+        seeds: Seeds,
+        limits: Limits,
+        trail_days: int,
+        clock: Callable[[], float],
     ) -> None:
         self._database = database
         self._passwords = passwords
         self._seeds = seeds
         self._limits = limits
+        self._trail_days = trail_days
         self._clock = clock
         self._tries = itertools.count()
 
@@ -189,7 +196,8 @@ class Authenticator:
     def purge(self, repository: Repository, now: float) -> None:
         """Drop what only time ends, now and then. Call it last in a transaction."""
         if next(self._tries) % _PURGE_EVERY == 0:
-            repository.purge(now - CLOCK_SKEW, now - KNOWN_ADDRESS_DAYS * 86400, _PURGE_BATCH)
+            known_since, trail_since = now - KNOWN_ADDRESS_DAYS * 86400, now - self._trail_days * 86400
+            repository.purge(now - CLOCK_SKEW, known_since, trail_since, _PURGE_BATCH)
 
 
 def _refuse_if_full(repository: Repository, counters: Counters, now: float) -> None:

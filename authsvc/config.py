@@ -78,13 +78,17 @@ def _secret_keys(text: str) -> tuple[str, ...]:
     return tuple(_secret_key(key) for key in _list(text))
 
 
-def _made_key(url: URL) -> str:
-    """The key kept beside the SQLite file, made at the first start."""
+def _kept_key(url: URL, *, make: bool) -> str:
+    """The key kept beside the SQLite file; where there is none, one is made, or refused to be."""
     if url.get_backend_name() != "sqlite":
         raise ValueError(f"must be set with PostgreSQL, to {_SECRET_KEY_MIN} random characters or more")
     path = Path(f"{url.database}.key")
     try:
         if not path.exists():
+            if not make:
+                raise ValueError(
+                    "is neither set nor beside the database: `python wsgi.py` makes both at its first start"
+                )
             _make_key(path)
         key = path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -200,6 +204,7 @@ class Config:
     password_min: int = _setting("8", _integer(passwords.LENGTH_MIN, passwords.LENGTH_MAX))
     trusted_proxies: int = _setting("0", _integer(0, 16))
     cors_origins: frozenset[str] = _setting("", _origins)
+    trail_days: int = _setting("90", _integer(1, 3660))
     timezone: ZoneInfo = _setting("UTC", _timezone)
     admin_password: str | None = _setting("", _text_or_none, secret=True)
     host: str = _setting("127.0.0.1", _host)
@@ -246,10 +251,11 @@ SECRETS = frozenset(name for name, each in _SETTINGS.items() if each.metadata["s
 """Settings that are never shown, and that may come from the file named by `..._FILE` instead."""
 
 
-def load(environ: Mapping[str, str] = os.environ) -> Config:
+def load(environ: Mapping[str, str] = os.environ, *, make_key: bool = True) -> Config:
     """Read and check all settings. Raises ConfigError with every problem found.
 
-    With SQLite and no secret key set, makes one beside the database, readable by its owner only.
+    With SQLite and no secret key set, it is beside the database. Where there is none yet, it is made, readable by its
+    owner only, or with `make_key` False refused to be.
     """
     problems: list[str] = []
     values: dict[str, Any] = {}
@@ -267,7 +273,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
         read("ADMIN_PASSWORD", lambda _: _check_admin_password(password, minimum))
     if not problems and not values["secret_key"]:
         # Last, so that a start that fails anyway leaves nothing behind.
-        read("SECRET_KEY", lambda _: _made_key(values["database_url"]))
+        read("SECRET_KEY", lambda _: _kept_key(values["database_url"], make=make_key))
     if problems:
         raise ConfigError(problems)
     config = Config(**values)

@@ -166,6 +166,31 @@ class UnknownRole(Refusal):
     cause = "unknown_role"
 
 
+class RoleInUse(Refusal):
+    """A role that cannot go while accounts have it."""
+
+    cause = "role_in_use"
+
+
+class UnusableLines(Refusal):
+    """An import with lines that cannot be used, so many of them; each was told. Nothing was imported."""
+
+    cause = "unusable_lines"
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def __str__(self) -> str:
+        return str(self.count)
+
+
+class ChangedMeanwhile(Refusal):
+    """What was looked at before a transaction is no longer so; nothing was done."""
+
+    cause = "changed_meanwhile"
+
+
 class Busy(Refusal):
     """More logins are waiting for their password to be hashed than can be served in time."""
 

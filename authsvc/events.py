@@ -1,6 +1,9 @@
-"""What happens to accounts and roles, by the names under which the log tells it."""
+"""What happens to accounts and roles, by the names under which the log and the trail tell it, and who does it."""
 
+from contextvars import ContextVar
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class Event(StrEnum):
@@ -18,6 +21,7 @@ class Event(StrEnum):
     PERMISSION_REFUSED = "permission.refused"
     ACCOUNT_ADDED = "account.added"
     ACCOUNT_CHANGED = "account.changed"
+    ACCOUNT_DELETED = "account.deleted"
     ACCOUNT_DISABLED = "account.disabled"
     ACCOUNT_ENABLED = "account.enabled"
     ACCOUNT_UNLOCKED = "account.unlocked"
@@ -29,11 +33,40 @@ class Event(StrEnum):
     OTP_STOPPED = "otp.stopped"
     """So many wrong one-time codes in a row that none is taken any more: somebody knows the password."""
     ROLE_ADDED = "role.added"
+    ROLE_CHANGED = "role.changed"
+    ROLE_DELETED = "role.deleted"
     ROLE_GRANTED = "role.granted"
     ROLE_REVOKED = "role.revoked"
     APPCFG_CHANGED = "appcfg.changed"
+    DATA_IMPORTED = "data.imported"
+    DATA_REENCRYPTED = "data.reencrypted"
 
     @property
     def is_refusal(self) -> bool:
         """Whether something was asked for and not given."""
         return self.endswith(".refused")
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who does something: `service` by itself, `self` (whose account it is), or a user of the operating system."""
+
+    name: str = "service"
+    address: str | None = None
+    """The client's, where there is one."""
+
+
+acting: ContextVar[Actor] = ContextVar("acting", default=Actor())  # noqa: B039 - frozen
+"""On whose behalf this thread works."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One row of the trail. `at` is in epoch seconds."""
+
+    at: float
+    event: str
+    account_id: int | None
+    by: str
+    address: str | None
+    detail: dict[str, Any]

@@ -1,5 +1,6 @@
-"""What an account may be called, and what a KEY (id, name or phone) refers to."""
+"""What accounts, roles and permissions may be called, and what a KEY (id, name or phone) refers to."""
 
+import json
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -10,7 +11,15 @@ from authsvc.errors import BadParameter
 NAME_MAX = 64
 """Characters in a name, at most."""
 
-_LARGEST_ID = 2**63 - 1
+IMPORTED_NAME_MAX = 100
+"""Characters in a name that comes from elsewhere, at most: as many as a sa-plus console takes."""
+
+INTEGER_MAX = 2**63 - 1
+"""The largest number that a column of either database holds."""
+
+_CODE_MAX, _AVATAR_MAX, _APPCFG_MAX = 128, 512, 16 * 1024  # characters
+# A console puts it where a browser would run `javascript:` or load from anywhere else.
+_AVATAR = re.compile(r"https?://|/(?!/)", re.IGNORECASE)
 _PHONE = re.compile(r"[0-9]{11}")
 _ID = re.compile(r"[1-9][0-9]*")
 # Invisible although Unicode does not class them as format characters: grapheme joiner, Hangul and Khmer
@@ -55,15 +64,15 @@ def parse_key(text: str) -> Key:
     if not _ID.fullmatch(text):
         return by_name(text)
     # The length goes first: int() refuses thousands of digits with an error.
-    if len(text) > len(str(_LARGEST_ID)) or int(text) > _LARGEST_ID:
+    if len(text) > len(str(INTEGER_MAX)) or int(text) > INTEGER_MAX:
         return Key("id", 0)  # numbering starts at 1: an unknown account
     return Key("id", int(text))
 
 
-def check_label(name: str) -> str:
+def check_label(name: str, longest: int = NAME_MAX) -> str:
     """Return `name` if people can read what it says; raise BadParameter if not."""
-    if not 1 <= len(name) <= NAME_MAX:
-        raise BadParameter("name", f"must have 1 to {NAME_MAX} characters")
+    if not 1 <= len(name) <= longest:
+        raise BadParameter("name", f"must have 1 to {longest} characters")
     if _INVISIBLE.search(name) or any(unicodedata.category(c) in _REFUSED_CATEGORIES for c in name):
         raise BadParameter("name", "has control, bidirectional, zero-width or other invisible characters")
     if name != name.strip():
@@ -71,9 +80,9 @@ def check_label(name: str) -> str:
     return name
 
 
-def check_name(name: str) -> str:
+def check_name(name: str, longest: int = NAME_MAX) -> str:
     """Return `name` if an account may be called that; raise BadParameter if not."""
-    folded = fold(check_label(name))
+    folded = fold(check_label(name, longest))
     if folded != folded.strip():
         raise BadParameter("name", "begins or ends with a space")
     # All digits would be read as an id or a phone; in other scripts it would only look like one.
@@ -87,3 +96,43 @@ def check_phone(phone: str) -> str:
     if not _PHONE.fullmatch(phone):
         raise BadParameter("phone", "must be 11 digits")
     return phone
+
+
+def check_id(what: str, number: int) -> int:
+    """Return `number` if it can be an id; raise BadParameter if not."""
+    if not 1 <= number <= INTEGER_MAX:
+        raise BadParameter(what, f"must be from 1 to {INTEGER_MAX}")
+    return number
+
+
+def check_avatar(avatar: str) -> str:
+    """Return `avatar` if a console may show it; raise BadParameter if not."""
+    if not (is_text(avatar) and len(avatar) <= _AVATAR_MAX and _AVATAR.match(avatar)):
+        raise BadParameter("avatar", f"must be a path or an http(s) URL of up to {_AVATAR_MAX} characters")
+    return avatar
+
+
+def check_code(what: str, code: str) -> str:
+    """Return a role's or a permission's `code` if it may be one; raise BadParameter if not."""
+    # Codes are joined with spaces on their way out of the database.
+    if not 1 <= len(code) <= _CODE_MAX or not code.isprintable() or " " in code:
+        raise BadParameter(what, f"must have 1 to {_CODE_MAX} printable characters and no spaces")
+    return code
+
+
+def check_appcfg(text: str) -> str:
+    """Return `text` if it is a JSON object; raise BadParameter if not."""
+    if len(text) > _APPCFG_MAX or not _is_json_object(text):
+        raise BadParameter("appcfg", f"must be a JSON object of up to {_APPCFG_MAX} characters")
+    return text
+
+
+def _is_json_object(text: str) -> bool:
+    def refuse(constant: str) -> float:  # NaN and Infinity, which Python reads and browsers do not
+        raise ValueError(constant)
+
+    try:
+        text.encode()  # an argument that was no UTF-8 has lone surrogates
+        return isinstance(json.loads(text, parse_constant=refuse), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -88,6 +88,11 @@ def damaged(what: str, account_id: int) -> None:
     _event(logging.ERROR, "account.damaged", what=what, account_id=account_id)
 
 
+def unknown_key(sessions: int, seeds: int) -> None:
+    """Sessions or two-step seeds are there that no key of ours fits: it was lost, or this is another one."""
+    _event(logging.ERROR, "key.unknown", sessions=sessions, seeds=seeds)
+
+
 def clock_suspected(account_id: int, seconds: int) -> None:
     """A one-time code is wrong now and would be right so many seconds away: somebody's clock is off."""
     _event(logging.WARNING, "otp.clock_suspected", account_id=account_id, seconds_off=seconds)

@@ -10,6 +10,8 @@ from authsvc.config import Config
 from authsvc.own_account import OwnAccount
 from authsvc.service import Service
 from authsvc.store.database import Database
+from authsvc.transfer import Transfer
+from authsvc.upkeep import Upkeep
 
 _NAME = "authsvc"
 
@@ -23,6 +25,8 @@ class Parts:
     service: Service
     own_account: OwnAccount
     administration: Administration
+    transfer: Transfer
+    upkeep: Upkeep
 
     def init_app(self, app: Flask) -> None:
         """Be those of `app`."""

@@ -1,6 +1,7 @@
 """Password hashes: argon2id for new ones, werkzeug's scrypt and pbkdf2 understood."""
 
 import base64
+import hashlib
 import re
 import secrets
 import unicodedata
@@ -33,6 +34,8 @@ _SCRYPT = re.compile(r"scrypt:([0-9]{1,9}):([0-9]{1,4}):([0-9]{1,4})")
 _PBKDF2 = re.compile(r"pbkdf2:(\w+):([0-9]{1,12})")
 _NO_MEMORY = argon2.low_level.error_to_str(-22)  # ARGON2_MEMORY_ALLOCATION_ERROR
 _SHORTEST_DIGEST = 16  # bytes: none of the schemes makes a shorter one
+_SHORTEST_SALT = 8  # bytes, of argon2
+_SA_PLUS = "sa-plus"
 
 
 class DamagedHash(Exception):
@@ -67,6 +70,8 @@ class Passwords:
 
     def _matches(self, stored: str, password: str) -> bool:
         try:
+            if stored.startswith(f"{_SA_PLUS}$"):
+                return self._argon2.verify(*_unwrapped(stored, password))
             if not stored.startswith("$"):
                 # Werkzeug takes what is cut short for a wrong password.
                 if len(bytes.fromhex(stored.split("$")[2])) < _SHORTEST_DIGEST:
@@ -86,20 +91,36 @@ class Passwords:
         """Do the work of one match for an account that is not there, so that its absence takes as long. Raises Busy."""
         self.matches(self._decoy, password)
 
+    def unmatchable(self) -> str:
+        """A hash to store that no password matches, and that costs what any costs."""
+        return _decoy(self._argon2)
+
+    def wrapped(self, md5: str, salt: str, old_id: int) -> str:
+        """The hash to store for a password of which a sa-plus console knows an MD5, in hex, made with `salt` and an id.
+
+        Does not wait for a turn: it is for the command line, with threads of its own. The MD5 itself is not stored.
+        """
+        encoded = base64.urlsafe_b64encode(salt.encode()).decode()
+        return f"{_SA_PLUS}${old_id}${encoded}{self._argon2.hash(md5.upper())}"
+
+    def is_outdated(self, stored: str) -> bool:
+        """Whether the next login replaces a hash by one of today's kind."""
+        return not stored.startswith("$argon2") or self._argon2.check_needs_rehash(stored)
+
     def renewed(self, stored: str, password: str) -> str:
         """A hash of today's kind in place of an outdated one that matched `password`. Raises Busy."""
-        outdated = not stored.startswith("$argon2") or self._argon2.check_needs_rehash(stored)
-        return self.hash(password) if outdated else stored
+        return self.hash(password) if self.is_outdated(stored) else stored
 
     def check_stored(self, stored: str) -> str:
         """Return a hash made elsewhere if it may be imported; raise BadParameter if not (OWASP ASVS 5.0.0, 11.4.2)."""
         try:
             cost = _cost(stored)
-            if cost.is_weak:
+            # What this service makes, or made, comes back to it.
+            if cost.is_weak and (not _plain(stored).startswith("$") or self.is_outdated(_plain(stored))):
                 raise BadParameter("password hash", "is too weak: MD5 or SHA-1, or too few iterations")
             if cost.units > _DEAREST_IMPORT:
                 raise BadParameter("password hash", f"costs more than {_DEAREST_IMPORT} hashes of this service")
-            self.matches(stored, secrets.token_hex())
+            _check_form(stored)
         except DamagedHash:
             raise BadParameter("password hash", "is neither argon2 nor werkzeug's scrypt or pbkdf2") from None
         return stored
@@ -158,12 +179,55 @@ def _cost(stored: str) -> _Cost:
             iterations / _PBKDF2_UNIT.get(digest, 40_000), digest not in _PBKDF2_UNIT or iterations < _PBKDF2_MIN
         )
     try:
-        parameters = argon2.extract_parameters(stored)
+        parameters = argon2.extract_parameters(_plain(stored))
         work = parameters.memory_cost * parameters.time_cost
         lanes = (parameters.parallelism - 1) * parameters.time_cost
         return _Cost(work / _ARGON2_UNIT + lanes / _ARGON2_LANES_UNIT, work < _ARGON2_MIN)
     except (argon2.exceptions.InvalidHashError, OverflowError):
         raise DamagedHash from None
+
+
+def _check_form(stored: str) -> None:
+    """Raise DamagedHash where a match could not even begin. It is told without one: an import has thousands."""
+    _cost(stored)
+    try:
+        if stored.startswith((f"{_SA_PLUS}$", "$")):
+            if stored.startswith(_SA_PLUS):
+                _unwrapped(stored, "")
+            salt, digest = (_decoded(each) for each in _plain(stored).split("$")[-2:])
+            parameters = argon2.extract_parameters(_plain(stored))
+            is_whole = (
+                len(salt) >= _SHORTEST_SALT
+                and len(digest) >= _SHORTEST_DIGEST
+                and parameters.time_cost >= 1 <= parameters.parallelism
+                and parameters.memory_cost >= 8 * parameters.parallelism
+            )
+        else:
+            method, salt_text, digest_text = stored.split("$")
+            is_whole = bool(salt_text) and len(bytes.fromhex(digest_text)) >= _SHORTEST_DIGEST
+            if scrypt := _SCRYPT.fullmatch(method):
+                n, r, p = map(int, scrypt.groups())
+                is_whole = is_whole and n > 1 and not n & (n - 1) and 1 <= r * p < 2**30
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise DamagedHash
+
+
+def _decoded(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+
+
+def _plain(stored: str) -> str:
+    """The argon2 hash of a wrapped one, or the hash itself."""
+    return stored[stored.index("$argon2") :] if stored.startswith(f"{_SA_PLUS}$") and "$argon2" in stored else stored
+
+
+def _unwrapped(stored: str, password: str) -> tuple[str, str]:
+    """The argon2 hash inside a wrapped one, and what it is of: the MD5 that a sa-plus console makes of the password."""
+    _, old_id, salt, _ = stored.split("$", 3)
+    salted = base64.urlsafe_b64decode(salt) + f"{int(old_id)}{password}".encode()
+    return _plain(stored), hashlib.md5(salted, usedforsecurity=False).hexdigest().upper()
 
 
 def _is_common(folded: str) -> bool:

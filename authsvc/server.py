@@ -140,6 +140,7 @@ def _prepare(app: Flask, tried: threading.Event) -> None:
             if parts(app).service.problem():
                 schema.upgrade(app)
             password = administration.bootstrap(config.admin_password)
+            foreign = parts(app).upkeep.meet_key()
             break
         except Exception:  # noqa: BLE001 - whatever it is, it is told, and the worker stays to tell its health
             logs.failed("database.not_ready")
@@ -147,5 +148,7 @@ def _prepare(app: Flask, tried: threading.Event) -> None:
             time.sleep(_RETRY_SECONDS)
     if password and sys.stderr:  # closed, it is None, and print would take the log instead
         print(f"First administrator: admin, password {password} (shown only once)", file=sys.stderr, flush=True)
+    if foreign.sessions or foreign.seeds:
+        logs.unknown_key(foreign.sessions, foreign.seeds)
     logs.notice("database.ready")
     tried.set()

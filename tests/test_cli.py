@@ -25,7 +25,7 @@ COMMANDS = [
     "db upgrade",
     "db current",
 ]
-SHOWN = {
+LISTED = {
     "id": 2,
     "name": "user",
     "phone": PHONE,
@@ -36,6 +36,7 @@ SHOWN = {
     "created": "2026-02-02T02:40:00+00:00",
     "last_login": None,
 }
+SHOWN = LISTED | {"locked_until": None, "recent_failures": 0}
 NEW_PASSWORD = "another-password"
 
 
@@ -106,7 +107,7 @@ def test_a_key_is_read_as_do_login_reads_it(key: str, command: Commands) -> None
 def test_account_list_shows_all(command: Commands) -> None:
     """Oldest first."""
     listed = command.json("account", "list")
-    assert [list(account) for account in listed] == [list(SHOWN)] * 2
+    assert [list(account) for account in listed] == [list(LISTED)] * 2
     assert [account["name"] for account in listed] == ["admin", "user"]
 
 
@@ -114,15 +115,17 @@ def test_account_list_shows_all(command: Commands) -> None:
 def test_account_show_is_a_plain_table_for_people(command: Commands) -> None:
     """A field a line."""
     assert command("account", "show", "user").splitlines() == [
-        "id          2",
-        "name        user",
-        f"phone       {PHONE}",
-        "role        user",
-        "permission  0",
-        "disabled    no",
-        "otp         no",
-        "created     2026-02-02T02:40:00+00:00",
-        "last_login  2026-02-02T02:40:00+00:00",
+        "id               2",
+        "name             user",
+        f"phone            {PHONE}",
+        "role             user",
+        "permission       0",
+        "disabled         no",
+        "otp              no",
+        "created          2026-02-02T02:40:00+00:00",
+        "last_login       2026-02-02T02:40:00+00:00",
+        "locked_until     -",
+        "recent_failures  0",
     ]
 
 
@@ -224,7 +227,9 @@ def test_a_database_without_tables_is_told(make_app: MakeApp, databases: Databas
     """With the command that makes them."""
     command = Commands(make_app(AUTHSVC_DATABASE_URL=databases.empty()))
     told = command.run("account", "list").stderr.splitlines()[-1]
-    assert told == "Error: the database does not answer, or lacks its tables (`flask db upgrade` makes them)"
+    assert (
+        told == "Error: there is no database, or it does not answer, or lacks its tables (`flask db upgrade` makes all)"
+    )
 
 
 def test_no_refusal_shows_a_password(command: Commands) -> None:

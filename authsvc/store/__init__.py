@@ -1,5 +1,7 @@
 """The only place that speaks SQL."""
 
+from collections.abc import Callable
+
 from flask import Flask
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
@@ -12,7 +14,7 @@ from authsvc.store.schema import MIGRATIONS
 db = SQLAlchemy(metadata=tables.metadata, disable_autonaming=True)
 
 
-def init_app(app: Flask, url: URL) -> Database:
+def init_app(app: Flask, url: URL, clock: Callable[[], float]) -> Database:
     """Give the application its database, and `flask db`. Touches no database until somebody asks for something."""
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
@@ -30,4 +32,4 @@ def init_app(app: Flask, url: URL) -> Database:
     db.init_app(app)
     Migrate(app, db, directory=str(MIGRATIONS))
     with app.app_context():
-        return Database(db.engine)
+        return Database(db.engine, clock)

@@ -25,8 +25,9 @@ _T = TypeVar("_T")
 class Database:
     """Hands out repositories. Whatever the database does wrong is raised as Unavailable."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, clock: Callable[[], float]) -> None:
         self._engine = engine
+        self._clock = clock
         self._backend = BACKENDS[engine.dialect.name](engine, self._fetch)
         self._driver_error = engine.dialect.loaded_dbapi.Error
 
@@ -60,7 +61,7 @@ class Database:
     def read(self, query: Callable[[Repository], _T]) -> _T:
         """The result of `query`, each of whose statements is a transaction of its own. Raises Unavailable."""
         with self._outages():
-            connection, result = self._try(lambda connection: query(Repository(connection, self._backend.upsert)))
+            connection, result = self._try(lambda connection: query(self._repository(connection)))
             connection.close()
             return result
 
@@ -76,9 +77,21 @@ class Database:
             with connection:
                 if exclusive:
                     self._backend.exclude_others(connection)
-                repository = Repository(connection, self._backend.upsert)
+                repository = self._repository(connection)
                 yield repository
                 repository.commit()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Repository]:
+        """One picture of everything, however long reading it takes, while others write. Raises Unavailable."""
+        with self._outages():
+            connection, _ = self._try(self._backend.begin_snapshot)
+            # Returning the connection to the pool ends it.
+            with connection:
+                yield self._repository(connection)
+
+    def _repository(self, connection: Connection) -> Repository:
+        return Repository(connection, self._backend, self._clock)
 
     def _try(self, first: Callable[[Connection], _T]) -> tuple[Connection, _T]:
         """A connection on which `first` went well, and its result.

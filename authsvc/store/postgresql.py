@@ -68,6 +68,22 @@ class Postgresql:
         connection.exec_driver_sql("BEGIN ISOLATION LEVEL READ COMMITTED")
 
     @staticmethod
+    def begin_snapshot(connection: Connection) -> None:
+        """Open a transaction that only reads, of the moment of its first statement."""
+        connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        # Whoever takes what is read may be slow.
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+
+    @staticmethod
+    def number_on(connection: Connection, table: str) -> None:
+        """Number rows behind the highest id from now on. Ask for `exclusive` before, as whoever numbers rows does."""
+        sequence = f"pg_get_serial_sequence('{table}', 'id')"
+        connection.exec_driver_sql(
+            f'SELECT setval({sequence}, max(id)) FROM "{table}"'  # noqa: S608 - a table of ours
+            f" HAVING max(id) > coalesce(pg_sequence_last_value({sequence}::regclass), 0)"
+        )
+
+    @staticmethod
     def exclude_others(connection: Connection) -> None:
         """Wait until no other transaction that asks for this is under way, and make later ones wait."""
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_EXCLUSIVE})")

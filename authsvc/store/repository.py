@@ -1,5 +1,6 @@
 """The queries. What a row holds becomes a value by the names of its columns."""
 
+import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from functools import cache
@@ -14,6 +15,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal,
     literal_column,
     or_,
     select,
@@ -24,19 +26,21 @@ from sqlalchemy.exc import IntegrityError
 
 from authsvc import errors, logs
 from authsvc.accounts import Account, Credentials, Role
-from authsvc.events import Event
+from authsvc.events import Event, Happening, acting
 from authsvc.identifiers import Key, fold
 from authsvc.sessions import LiveSession, Session
 from authsvc.store import tables
+from authsvc.store.bulk import Backend, Bulk
 from authsvc.throttle import Counter, Counters
 
 _accounts, _roles, _grants, _sessions = tables.account, tables.role, tables.role_permission, tables.session
 _account, _role, _grant, _session = _accounts.c, _roles.c, _grants.c, _sessions.c
-_counter, _known, _recovery, _setting = (
+_counter, _known, _recovery, _setting, _trail = (
     tables.counter.c,
     tables.known_address.c,
     tables.recovery_code.c,
     tables.setting.c,
+    tables.trail.c,
 )
 
 Row = Mapping[str, Any]
@@ -123,6 +127,18 @@ def _account_value(row: Row) -> Account:
     )
 
 
+def _trail_value(row: Row) -> tuple[tuple[float, int], Happening]:
+    happening = Happening(
+        at=row["at"],
+        event=row["event"],
+        account_id=row["account_id"],
+        by=row["by"],
+        address=row["address"],
+        detail=json.loads(row["detail"]),
+    )
+    return (row["at"], row["id"]), happening
+
+
 def _codes(joined: str | None) -> tuple[str, ...]:
     return tuple(sorted(joined.split(" "))) if joined else ()
 
@@ -167,6 +183,8 @@ _FORGIVE = delete(tables.counter).where(
     _counter.scope == bindparam("scope"),
 )
 _ADD_SESSION = insert(_sessions)
+# Inline: what number a row got is not asked for.
+_LEAVE_TRAIL = insert(tables.trail).inline()
 _LIVE_SESSION = LIVE_SESSIONS.where(_session.id_hash == bindparam("id_hash"))
 _ACCOUNT_BY = {kind: _ACCOUNTS.where(key == bindparam("value")) for kind, key in _KEYS.items()}
 _UNCHANGED = and_(
@@ -205,22 +223,64 @@ def _know_address(upsert: Callable[..., Any]) -> Any:
 class Repository:
     """The queries, on one connection. Who may write, and when it is committed, is the caller's business."""
 
-    def __init__(self, connection: Connection, upsert: Callable[..., Any]) -> None:
-        """Write with `upsert` what may be there already: the database's own INSERT ... ON CONFLICT."""
+    def __init__(self, connection: Connection, backend: Backend, clock: Callable[[], float]) -> None:
         self._connection = connection
-        self._upsert = upsert
+        self._backend = backend
+        self._upsert = backend.upsert
+        self._clock = clock
         self._noted: list[tuple[Event, int | None, dict[str, object]]] = []
+        self.bulk = Bulk(connection, backend)
 
     def note(self, event: Event, account_id: int | None = None, **fields: object) -> None:
-        """Say what this transaction does: the log tells it once it is committed, and never if it is not."""
+        """Say what this transaction does.
+
+        The trail keeps it, but for refusals that concern nobody; the log tells it once it is committed.
+        """
         self._noted.append((event, account_id, fields))
 
     def commit(self) -> None:
         """Commit now. A `write` block commits by itself, but not where it is about to raise."""
+        self._leave_trail()
         self._connection.exec_driver_sql("COMMIT")
         for event, account_id, fields in self._noted:
             logs.audit(event, account_id, **fields)
         self._noted.clear()
+
+    def _leave_trail(self) -> None:
+        at, actor = self._clock(), acting.get()
+        rows = [
+            {
+                "at": at,
+                "event": event,
+                "account_id": account_id,
+                "by": actor.name,
+                "address": actor.address,
+                "detail": json.dumps(fields, ensure_ascii=False),
+            }
+            for event, account_id, fields in self._noted
+            if account_id is not None or not event.is_refusal
+        ]
+        if rows:
+            self._connection.execute(_LEAVE_TRAIL, rows)
+
+    def trail(
+        self,
+        most: int,
+        *,
+        account_id: int | None = None,
+        event: str | None = None,
+        since: float = 0.0,
+        before: tuple[float, int] | None = None,
+    ) -> list[tuple[tuple[float, int], Happening]]:
+        """Up to `most` rows of the trail, newest first, each with its place; `before` is that of one not to repeat."""
+        statement = select(tables.trail).where(_trail.at >= since).order_by(_trail.at.desc(), _trail.id.desc())
+        if account_id is not None:
+            statement = statement.where(_trail.account_id == account_id)
+        if event is not None:
+            statement = statement.where(_trail.event == event)
+        if before is not None:
+            statement = statement.where(tuple_(_trail.at, _trail.id) < tuple_(*map(literal, before)))
+        return [_trail_value(row) for row in self._all(statement.limit(most))]
 
     # Accounts
 
@@ -229,9 +289,24 @@ class Repository:
         row = self._one(_ACCOUNT_BY[key.kind], {"value": key.value})
         return _account_value(row) if row else None
 
-    def accounts(self) -> list[Account]:
-        """All accounts, oldest first."""
-        return [_account_value(row) for row in self._all(_ACCOUNTS.order_by(_account.id))]
+    def accounts(
+        self,
+        *,
+        search: str | None = None,
+        role_id: int | None = None,
+        disabled: bool = False,
+        limit: int | None = None,
+    ) -> list[Account]:
+        """All accounts, oldest first; those only whose name or phone contains `search`, and so on."""
+        statement = _ACCOUNTS.order_by(_account.id).limit(limit)
+        if search is not None:
+            in_name = _account.name_key.contains(fold(search), autoescape=True)
+            statement = statement.where(or_(in_name, _account.phone.contains(search, autoescape=True)))
+        if role_id is not None:
+            statement = statement.where(_account.role_id == role_id)
+        if disabled:
+            statement = statement.where(_account.disabled)
+        return [_account_value(row) for row in self._all(statement)]
 
     def has_accounts(self) -> bool:
         """Whether there is any account."""
@@ -253,19 +328,41 @@ class Repository:
         self._connection.execute(select(_account.id).where(_account.id == account_id).with_for_update())
 
     def add_account(self, *, name: str, **values: Any) -> int:
-        """Insert an account and return its id. Raises Conflict where its name or phone is in use."""
+        """Insert an account and return its id. Raises Conflict where its id, name or phone is in use.
+
+        Where an `id` is given, ask for `exclusive`: the numbering goes on behind the highest.
+        """
         statement = self._upsert(_accounts).values(name=name, name_key=fold(name), login_count=0, **values)
         account_id = self._connection.execute(statement.on_conflict_do_nothing().returning(_account.id)).scalar()
         if account_id is None:
-            raise errors.Conflict("name" if self.account(Key("name", fold(name))) else "phone")
+            self.refuse_conflict(name=name, **values)
+            raise errors.Conflict("name")  # not reached, unless it went away meanwhile
+        if "id" in values:
+            self._backend.number_on(self._connection, _accounts.name)
         return int(account_id)
 
+    def refuse_conflict(self, *, name: str, **values: Any) -> None:
+        """Raise Conflict where an account has this id, name or phone."""
+        for kind, value in {"id": values.get("id"), "name": fold(name), "phone": values.get("phone")}.items():
+            if value is not None and self._one(select(_account.id).where(_KEYS[kind] == value)):
+                raise errors.Conflict(kind)
+
     def change_account(self, account_id: int, **values: Any) -> None:
-        """Set columns of an account. Raises Conflict where a new phone is in use."""
+        """Set columns of an account. Raises Conflict where a new name or phone is in use."""
+        if "name" in values:
+            values["name_key"] = fold(values["name"])
         try:
             self._connection.execute(update(_accounts).where(_account.id == account_id).values(**values))
-        except IntegrityError:
-            raise errors.Conflict("phone") from None
+        except IntegrityError as error:
+            raise errors.Conflict("name" if "name_key" in str(error.orig) else "phone") from None
+
+    def delete_account(self, account_id: int) -> None:
+        """Delete an account with all that is its own; whom it created have no creator then. The trail stays."""
+        for table in (_sessions, tables.recovery_code, tables.known_address):
+            self._connection.execute(delete(table).where(table.c.account_id == account_id))
+        created = update(_accounts).where(_account.created_by == account_id)
+        self._connection.execute(created.values(created_by=None))
+        self._connection.execute(delete(_accounts).where(_account.id == account_id))
 
     def is_unchanged(self, credentials: Credentials) -> bool:
         """Whether an account is enabled and its password and seed are still those that were matched."""
@@ -341,6 +438,11 @@ class Repository:
                 ends.append(ends_at)
         return max(ends, default=None)
 
+    def counters(self, accounts: Collection[str]) -> list[tuple[str, int, float]]:
+        """The scope, count and end of each counter that is kept for these."""
+        statement = select(_counter.scope, _counter.count, _counter.ends_at).where(_counter.account.in_(accounts))
+        return [(row["scope"], row["count"], row["ends_at"]) for row in self._all(statement)]
+
     def forgive(self, counter: Counter) -> None:
         """Set a counter to nothing."""
         values = {"account": counter.account, "address": counter.address, "scope": counter.scope}
@@ -388,8 +490,8 @@ class Repository:
             self.note(Event.SESSIONS_ENDED, account_id, cause=cause, count=count)
         return count
 
-    def purge(self, now: float, known_since: float, most: int) -> None:
-        """Drop up to `most` rows of each kind that only time ends: sessions, counters, known addresses.
+    def purge(self, now: float, known_since: float, trail_since: float, most: int) -> None:
+        """Drop up to `most` rows of each kind that only time ends: sessions, counters, known addresses, the trail.
 
         It waits for nobody: rows that somebody else holds are left. It locks rows of other accounts, so call it last.
         """
@@ -397,6 +499,7 @@ class Repository:
             ((_session.id_hash,), _session.ends_at < now),
             ((_counter.account, _counter.address, _counter.scope), _counter.ends_at < now),
             ((_known.account_id, _known.network), _known.last_login_at < known_since),
+            ((_trail.id,), _trail.at < trail_since),
         ):
             over = select(*row_key).where(is_over).limit(most).with_for_update(skip_locked=True)
             self._connection.execute(delete(row_key[0].table).where(tuple_(*row_key).in_(over)))
@@ -416,11 +519,34 @@ class Repository:
             raise errors.UnknownRole
         return int(row["id"])
 
-    def add_role(self, code: str, name: str) -> None:
-        """Insert a role that grants nothing. Raises Conflict where its code is in use."""
-        statement = self._upsert(_roles).values(code=code, name=name).on_conflict_do_nothing()
-        if self._one(statement.returning(_role.id)) is None:
-            raise errors.Conflict("code")
+    def add_role(self, **values: Any) -> int:
+        """Insert a role that grants nothing and return its id. Raises Conflict where its code or id is in use.
+
+        Where an `id` is given, ask for `exclusive`: the numbering goes on behind the highest.
+        """
+        statement = self._upsert(_roles).values(**values).on_conflict_do_nothing()
+        row = self._one(statement.returning(_role.id))
+        if row is None:
+            has_code = self._one(select(_role.id).where(_role.code == values["code"]))
+            raise errors.Conflict("code" if has_code else "id")
+        if "id" in values:
+            self._backend.number_on(self._connection, _roles.name)
+        return int(row["id"])
+
+    def change_role(self, role_id: int, **values: Any) -> None:
+        """Set columns of a role. Raises Conflict where a new code is in use."""
+        try:
+            self._connection.execute(update(_roles).where(_role.id == role_id).values(**values))
+        except IntegrityError:
+            raise errors.Conflict("code") from None
+
+    def delete_role(self, role_id: int) -> None:
+        """Delete a role. Raises RoleInUse where accounts have it."""
+        self._connection.execute(delete(_grants).where(_grant.role_id == role_id))
+        try:
+            self._connection.execute(delete(_roles).where(_role.id == role_id))
+        except IntegrityError:
+            raise errors.RoleInUse from None
 
     def grant(self, role_id: int, permission: str) -> None:
         """Let a role grant a permission code, if it does not already."""
@@ -434,13 +560,13 @@ class Repository:
 
     # The rest
 
-    def appcfg(self) -> str:
-        """The console's configuration, a JSON object as text."""
-        return str(self._connection.execute(select(func.coalesce(_APPCFG, "{}"))).scalar_one())
+    def setting(self, name: str) -> str | None:
+        """What is set at run time: `appcfg`, the console's configuration; `keys`, which secret keys were used."""
+        return self._connection.execute(select(_setting.value).where(_setting.name == name)).scalar()
 
-    def set_appcfg(self, value: str) -> None:
-        """Replace the console's configuration."""
-        statement = self._upsert(tables.setting).values(name="appcfg", value=value)
+    def set_setting(self, name: str, value: str) -> None:
+        """Replace it."""
+        statement = self._upsert(tables.setting).values(name=name, value=value)
         self._connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
 
     def schema_revision(self) -> str | None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Engine, bindparam, event
@@ -22,6 +23,7 @@ class Sqlite:
     upsert = staticmethod(insert)
 
     def __init__(self, engine: Engine, fetch: Callable[[str, Any], list[Row]]) -> None:
+        event.listen(engine, "do_connect", _connect)
         event.listen(engine, "connect", _prepare)
         self._fetch = fetch
         statement = LIVE_SESSIONS.where(tables.session.c.id_hash == bindparam("id_hash"))
@@ -54,6 +56,15 @@ class Sqlite:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     @staticmethod
+    def begin_snapshot(connection: Connection) -> None:
+        """Open a transaction that only reads, of the moment of its first statement."""
+        connection.exec_driver_sql("BEGIN")
+
+    @staticmethod
+    def number_on(_connection: Connection, _table: str) -> None:
+        """Nothing to do: rows are numbered behind the highest id there ever was."""
+
+    @staticmethod
     def exclude_others(_connection: Connection) -> None:
         """Nothing to do: a transaction that writes is alone."""
 
@@ -61,6 +72,14 @@ class Sqlite:
     def lacks_schema(_error: BaseException | None) -> bool:
         """Whether a statement failed for want of a table or column. SQLite tells that as any other failure."""
         return False
+
+
+def _connect(
+    _dialect: object, _record: object, arguments: tuple[Any, ...], parameters: dict[str, Any]
+) -> sqlite3.Connection:
+    # Only a migration makes the file: who mistypes its name is told, and a command leaves nothing behind.
+    connection: sqlite3.Connection = sqlite3.connect(f"{Path(arguments[0]).as_uri()}?mode=rw", uri=True, **parameters)
+    return connection
 
 
 def _prepare(connection: sqlite3.Connection, _record: object) -> None:

@@ -12,6 +12,7 @@ from werkzeug.routing import Rule
 
 from authsvc import logs
 from authsvc.config import Config
+from authsvc.events import Actor, acting
 from authsvc.web.bodies import Bodies
 from authsvc.web.request import Proxies, client_address
 
@@ -59,7 +60,9 @@ class Middleware:
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = os.urandom(16).hex()
         self._proxies.believe(environ)
-        logs.bind(request_id, client_address(environ))
+        address = client_address(environ)
+        logs.bind(request_id, address)
+        acting.set(Actor("self", address))
         code = ""
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:

@@ -1,0 +1,14 @@
+"""The administrator's commands, by Flask's own `flask`."""
+
+from flask import Flask
+
+from authsvc.cli.account import account_group
+from authsvc.cli.data import data_group
+from authsvc.cli.history import history
+from authsvc.cli.role import appcfg_group, role_group
+
+
+def init_app(app: Flask) -> None:
+    """Add the commands to `flask`."""
+    for command in (account_group, role_group, appcfg_group, data_group, history):
+        app.cli.add_command(command)
