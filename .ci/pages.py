@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pyotp
 from gateway import Gateway
 from webdriver import Browser
 
@@ -494,6 +495,60 @@ def leave(trial: Trial) -> None:
     api.pass_on()
 
 
+def to_use_the_service(trial: Trial) -> None:
+    """The same with the service's own answers: sessions, password and two-step verification, there and back."""
+    for _ in range(2):
+        trial.log_in()
+        trial.at("/account")
+        trial.forget()
+    trial.log_in()
+    trial.at("/account")
+    drawn = "return document.querySelectorAll('.session').length"
+    trial.wait("sessions", f"{drawn} > 2")
+    trial.page.click("#others")
+    trial.type(PASSWORD + ENTER)
+    trial.wait("one session", f"{drawn} === 1")
+    trial.page.click("#begin")
+    trial.type(PASSWORD + ENTER)
+    trial.wait("a QR code", "return document.getElementById('qr').naturalWidth")
+    trial.focus("enrol-code")
+    key = trial.page.run("return document.getElementById('secret').textContent").replace(" ", "")
+    trial.type(pyotp.TOTP(key).now() + ENTER)
+    codes = recovery_codes(trial)
+    trial.page.click("#logout")
+    trial.at("/login")
+    trial.type(NAME + TAB + PASSWORD + ENTER)
+    trial.focus("code")
+    trial.page.click("#kind")
+    trial.type(codes[0].upper().replace("-", " ") + ENTER)
+    trial.at("/account")
+    trial.wait("on", "return document.getElementById('otp-text').textContent === words('otp on')")
+    trial.page.click("#renew")
+    trial.type(f"{PASSWORD}{TAB}{TAB}{codes[1]}{ENTER}")
+    codes = recovery_codes(trial)
+    trial.page.click("#present")
+    trial.type(f"{PASSWORD}{TAB}{TAB}{NEW_PASSWORD}{TAB}{TAB}{codes[0]}{ENTER}")
+    trial.says("password-note", "changed")
+    trial.page.click("#off")
+    trial.type(f"{NEW_PASSWORD}{TAB}{TAB}{codes[1]}{ENTER}")
+    trial.says("otp-note", "turned off")
+    trial.page.click("#present")
+    trial.type(f"{NEW_PASSWORD}{TAB}{TAB}{PASSWORD}{ENTER}")
+    trial.says("password-note", "changed")
+
+
+def recovery_codes(trial: Trial) -> list[str]:
+    """Those that are shown, kept."""
+    trial.focus("recovery-title")
+    codes: list[str] = trial.page.run(
+        "return Array.from(document.querySelectorAll('#codes li'), each => each.textContent)"
+    )
+    trial.expect("ten codes", len(set(codes)) == len(CODES))
+    trial.page.click("#kept")
+    trial.focus("otp-title")
+    return codes
+
+
 def problems(trial: Trial, strict: Trial) -> Iterator[str]:
     """All that is wrong; the browser of `strict` keeps no cookie."""
     for each in (trial, strict):
@@ -505,6 +560,7 @@ def problems(trial: Trial, strict: Trial) -> Iterator[str]:
         to_be_refused,
         to_be_sent_on,
         to_be_at_home,
+        to_use_the_service,
         blocked,
     ]
     for language, state in product(LANGUAGES, states):
