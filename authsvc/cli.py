@@ -18,6 +18,7 @@ from authsvc.accounts import Account
 from authsvc.administration import DEFAULT_ROLE, Administration
 from authsvc.identifiers import Key, is_text, parse_key
 from authsvc.parts import parts
+from authsvc.store import DOWNGRADE
 
 REFUSALS: dict[type[errors.Refusal], str] = {
     errors.BadParameter: "{}",
@@ -25,7 +26,7 @@ REFUSALS: dict[type[errors.Refusal], str] = {
     errors.UnknownRole: "no role has this code (`flask role list` shows them)",
     errors.Conflict: "this {} is already in use",
     errors.Busy: "too many passwords wait to be hashed; try again",
-    errors.Unavailable: "the database does not answer, or lacks its tables (`flask db upgrade` makes them)",
+    errors.Unavailable: "the database does not answer: {}",
 }
 """What each refusal is to a person at a terminal; `{}` stands for what the refusal says of itself."""
 
@@ -69,6 +70,8 @@ _permission = click.option("--permission", type=click.IntRange(0, 2**63 - 1), he
 account_group = _Group("account", help="Accounts. KEY is an id, a name or a phone, as at /AccAdmin/doLogin.")
 role_group = _Group("role", help="Roles and the permission codes they grant.")
 appcfg_group = _Group("appcfg", help="The JSON object that the sa-plus console gets as appCfg.")
+
+click.confirmation_option(prompt="This drops tables or columns and what is in them. Go on?")(DOWNGRADE)
 
 
 def init_app(app: Flask) -> None:

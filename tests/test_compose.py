@@ -1,13 +1,18 @@
 """`deploy/compose.yaml` agrees with what it puts together: the settings, `nginx.conf`, the commands in its README."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml  # type: ignore[import-untyped]
 
 from authsvc import config
+from tests.databases import fill
+from tests.postgres import running_postgres
 from tests.servers import ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text("utf-8"))
@@ -63,6 +68,35 @@ def test_nginx_finds_its_port_and_its_secrets() -> None:
 def test_applications_reach_nothing_but_nginx() -> None:
     """On their network there is nobody else, and so nobody else can claim to be nginx."""
     assert [name for name, service in SERVICES.items() if "applications" in service["networks"]] == ["nginx"]
+
+
+def test_postgresql_has_room_for_all_replicas() -> None:
+    """On 16 cores, with the default number of connections, and some are left for people."""
+    (room,) = re.findall(r"max_connections=(\d+)", " ".join(SERVICES["postgres"]["command"]))
+    assert int(room) - 10 > len(REPLICAS) * 16 * int(config.DEFAULTS["DATABASE_CONNECTIONS"])
+
+
+def test_the_role_of_postgresql_owns_its_database_and_is_no_superuser(tmp_path: Path) -> None:
+    """What makes it is run here; migrations and logins need no more. The superuser has no password left."""
+    (tmp_path / "password").write_text("it's \\ secret")
+    with running_postgres() as server:
+        environ = {
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(server.port),
+            "POSTGRES_PASSWORD_FILE": str(tmp_path / "password"),
+        }
+        path = f"{server.programs}:{os.environ['PATH']}"
+        subprocess.run(
+            ["bash", ROOT / "deploy" / "postgres.sh"], env={**environ, "PATH": path}, check=True, capture_output=True
+        )
+        roles = "SELECT rolname, rolsuper, rolcreatedb, rolcreaterole, rolpassword IS NULL FROM pg_authid"
+        assert server.execute(f"{roles} WHERE rolcanlogin ORDER BY rolname") == [
+            ("authsvc", False, False, False, False),
+            ("postgres", True, True, True, True),
+        ]
+        fill(f"postgresql://authsvc@127.0.0.1:{server.port}/authsvc")
+        server.configure_access("host all all 127.0.0.1/32 scram-sha-256\n")
+        psycopg.connect(host="127.0.0.1", port=server.port, user="authsvc", password="it's \\ secret").close()
 
 
 def test_the_readme_makes_every_secret() -> None:
