@@ -1,13 +1,17 @@
 """What PostgreSQL needs: a server that may be away, many writers."""
 
+import multiprocessing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import zip_longest
 from typing import Any, ClassVar, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
-from sqlalchemy import Connection, Engine, ExceptionContext, LargeBinary, any_, bindparam, event
+from sqlalchemy import Connection, Engine, ExceptionContext, LargeBinary, any_, bindparam, event, exc
 from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from authsvc.logs import RiskyButLegal
 from authsvc.store import tables, timeouts
@@ -17,7 +21,7 @@ from authsvc.store.repository import LIVE_SESSIONS, Row
 _EXCLUSIVE = 0x61757468  # "auth": any number, as long as it is always the same one.
 _ENCODINGS = {"UTF8", "SQL_ASCII"}
 # What these fail with is true of every connection that was made before: a server that is no longer the primary or was
-# read-only, statements that were prepared for other columns or are not there (see `connect`).
+# read-only, statements that were prepared for other columns or are not there (see Connector).
 _LEAVE_ALL = {"22012", "25006", "0A000", "26000", "42P05"}
 _TIMEOUTS = {
     "statement_timeout": timeouts.STATEMENT,
@@ -38,6 +42,12 @@ _SERVER_SETTINGS = (
     " WHERE current_setting('reserved_connections', true) IS NULL"
     " UNION ALL SELECT 'pid', pg_backend_pid()::text"
     " UNION ALL SELECT 'role', rolconnlimit::text FROM pg_roles WHERE rolname = current_user"
+)
+_TIMELINE = "authsvc.timeline"
+# A promotion begins a new one.
+_ASK_TIMELINE = (
+    "SELECT system_identifier, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint"
+    " FROM pg_control_system()"
 )
 _T = TypeVar("_T")
 
@@ -67,7 +77,9 @@ class Postgresql:
     upsert = staticmethod(insert)
 
     def __init__(self, engine: Engine, fetch: Callable[[str, Any], list[Row]]) -> None:
-        event.listen(engine, "do_connect", connector(_Connection))
+        connector = Connector(_Connection)
+        event.listen(engine, "do_connect", connector)
+        event.listen(engine, "checkout", connector.refuse_replaced)
         event.listen(engine, "handle_error", _leave)
         self._fetch = fetch
         id_hashes = bindparam("id_hashes", type_=ARRAY(LargeBinary))
@@ -125,6 +137,8 @@ class Postgresql:
 class _Connection(psycopg.Connection[Any]):
     """Gives up on a server that does not answer at all, as its own statement_timeout cannot."""
 
+    on_silence: Callable[[], None] = staticmethod(lambda: None)
+
     def wait(self, gen: PQGen[_T], interval: float = 0.1, timeout: float | None = timeouts.ANSWER) -> _T:
         try:
             return super().wait(gen, interval, timeout)
@@ -132,20 +146,50 @@ class _Connection(psycopg.Connection[Any]):
             # The query still runs; its late result must not reach the next user of the connection.
             if self.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
                 self.close()
+                self.on_silence()
             raise
 
 
-def connector(kind: type[psycopg.Connection[Any]]) -> Callable[..., psycopg.Connection[Any]]:
-    """How SQLAlchemy's "do_connect" makes connections of a kind: to a primary, and such as can be worked with."""
+class Connector:
+    """How SQLAlchemy's "do_connect" makes connections: to the primary, and such as can be worked with.
 
-    def connect(
-        _dialect: object, _record: object, arguments: tuple[Any, ...], parameters: dict[str, Any]
+    Of several hosts the one that was the primary last goes first, until it falls silent: to ask it costs seconds.
+    """
+
+    def __init__(self, kind: type[psycopg.Connection[Any]]) -> None:
+        self._kind = kind
+        self._first = 0
+        # All workers of a replica share this: system and timeline of the newest primary that any of them has met.
+        self._newest = multiprocessing.RawArray("q", 2)
+
+    def __call__(
+        self, _dialect: object, record: ConnectionPoolEntry, _arguments: object, parameters: dict[str, Any]
     ) -> psycopg.Connection[Any]:
+        """Make one."""
+        servers, problems = _servers(parameters), []
+        for number in sorted(range(len(servers)), key=lambda number: number != self._first):
+            try:
+                connection = self._connect(record, {**_DEFAULTS, **parameters, **servers[number]})
+            except psycopg.OperationalError as error:
+                problems.append(error)
+            else:
+                self._first = number
+                if isinstance(connection, _Connection):
+                    connection.on_silence = partial(self._try_another, number, len(servers))
+                return connection
+        raise psycopg.OperationalError("; ".join(map(str, problems))) from problems[0]
+
+    def _try_another(self, silent: int, servers: int) -> None:
+        if self._first == silent:
+            self._first = (silent + 1) % servers
+
+    def _connect(self, record: ConnectionPoolEntry, parameters: dict[str, Any]) -> psycopg.Connection[Any]:
         threshold = parameters.pop("prepare_threshold", None)
-        connection = kind.connect(*arguments, **{**_DEFAULTS, **parameters})
+        connection = self._kind.connect(**parameters)
         try:
-            # Older poolers hand a transaction to a server that knows other statements by the same names.
             is_pooled = _is_pooled(connection)
+            record.info[_TIMELINE] = None if is_pooled else self._timeline(connection)
+            # Older poolers hand a transaction to a server that knows other statements by the same names.
             if threshold == "none" or (threshold is None and is_pooled):
                 connection.prepare_threshold = None
             elif threshold:
@@ -155,7 +199,33 @@ def connector(kind: type[psycopg.Connection[Any]]) -> Callable[..., psycopg.Conn
             raise
         return connection
 
-    return connect
+    def _timeline(self, connection: psycopg.Connection[Any]) -> int | None:
+        """That of a primary. Raises OperationalError where it is not the newest: the server was replaced."""
+        try:
+            ((system, timeline),) = connection.execute(_ASK_TIMELINE)
+        except psycopg.Error:
+            return None  # other storage may be under the server
+        if self._newest[0] == system and timeline < self._newest[1]:
+            raise psycopg.OperationalError("pg_is_in_recovery")
+        self._newest[:] = system, timeline
+        return int(timeline)
+
+    def refuse_replaced(self, _connection: object, record: ConnectionPoolEntry, _fairy: object) -> None:
+        """Take no connection to a server that was replaced since, as SQLAlchemy's "checkout".
+
+        A primary that was frozen, or cut off, takes itself for one still.
+        """
+        timeline = record.info.get(_TIMELINE)
+        if timeline is not None and timeline < self._newest[1]:
+            raise exc.InvalidatePoolError
+
+
+def _servers(parameters: dict[str, Any]) -> list[dict[str, str]]:
+    hosts = str(parameters.get("host", "")).split(",")
+    if len(hosts) == 1:
+        return [{}]
+    ports = str(parameters.get("port", "")).split(",")
+    return [{"host": host, "port": port} for host, port in zip_longest(hosts, ports, fillvalue=ports[-1])]
 
 
 def _is_pooled(connection: psycopg.Connection[Any]) -> bool:

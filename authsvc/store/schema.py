@@ -15,7 +15,7 @@ from sqlalchemy import URL, Engine, NullPool, create_engine, event
 from authsvc.errors import Unavailable
 from authsvc.store import causes
 from authsvc.store.database import Database
-from authsvc.store.postgresql import connector
+from authsvc.store.postgresql import Connector
 from authsvc.store.repository import Repository
 from authsvc.store.tables import REVISION
 
@@ -64,5 +64,5 @@ def engine_for_migrations(url: URL) -> Engine:
     arguments = _POSTGRESQL if is_postgresql else {}
     engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args=arguments)
     if is_postgresql:
-        event.listen(engine, "do_connect", connector(psycopg.Connection))
+        event.listen(engine, "do_connect", Connector(psycopg.Connection))
     return engine

@@ -146,9 +146,12 @@ def test_statements_are_prepared_unless_the_url_says_no(
     token = auth.token("user", PASSWORD)
     for _ in range(8):
         assert auth.verify(token).status == 200
-    with app.app_context(), db.engine.connect() as connection:
-        ((count,),) = connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements")
-    assert bool(count) == prepared
+    with app.app_context(), db.engine.connect() as one, db.engine.connect() as another:
+        for connection in (one, another):
+            for _ in range(8):
+                connection.exec_driver_sql("SELECT 1")
+            ((count,),) = connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements")
+            assert bool(count) == prepared
 
 
 @pytest.mark.parametrize(("connections", "warned"), [("8", False), ("60", True)])
