@@ -73,17 +73,15 @@ def test_a_right_that_is_missing_is_a_503(server: Postgres, make_app: MakeApp, l
     assert {line.get("cause") for line in log.lines("request")} == {"unavailable: the role lacks a right that it needs"}
 
 
-@pytest.mark.parametrize("table", ["account", "session"])
-def test_a_column_that_changes_its_type_costs_one_answer_at_the_most(table: str, auth: Auth, query: Query) -> None:
+def test_a_column_that_changes_its_type_costs_nobody_an_answer(auth: Auth, query: Query) -> None:
     """Statements that were prepared for the old one are prepared anew; nobody has to restart anything."""
     token = auth.token("user", PASSWORD)
     for _ in range(8):
         assert auth.verify(token).status == auth.login("user", PASSWORD).status == 200
-    column = {"account": "name", "session": "address"}[table]
-    query(f"ALTER TABLE {table} ALTER COLUMN {column} TYPE varchar(300)")
-    assert auth.verify(token).status == 200
-    assert {auth.login("user", PASSWORD).status for _ in range(2)} <= {200, 503}
+    query("ALTER TABLE account ALTER COLUMN password_hash TYPE varchar(300)")
     assert auth.login("user", PASSWORD).status == 200
+    query("ALTER TABLE session ALTER COLUMN address TYPE varchar(300)")
+    assert auth.verify(token).status == 200
 
 
 def test_connections_made_while_it_was_read_only_are_not_kept(auth: Auth, query: Query, database_url: str) -> None:
@@ -91,22 +89,13 @@ def test_connections_made_while_it_was_read_only_are_not_kept(auth: Auth, query:
     name = make_url(database_url).database
     query(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     try:
-        auth.login("user", PASSWORD)
         with psycopg.connect(database_url, autocommit=True) as connection:
-            connection.execute("SELECT 1")
-        query_terminate(database_url)
-        token_refused = auth.login("user", PASSWORD)
-        assert token_refused.status == 503
+            connection.execute(PostgresDatabases._DISCONNECT)
+        assert auth.login("user", PASSWORD).status == 503
     finally:
         with psycopg.connect(database_url, autocommit=True, options="-c default_transaction_read_only=off") as writer:
             writer.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
     assert auth.login("user", PASSWORD).status == 200
-
-
-def query_terminate(url: str) -> None:
-    """Cut all connections to a database."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(PostgresDatabases._DISCONNECT)
 
 
 def test_connections_that_are_not_needed_are_given_back(make_app: MakeApp, query: Query) -> None:
