@@ -178,7 +178,7 @@ def test_a_migration_that_waits_for_a_reader_keeps_no_other_reader_waiting(
     with app.app_context():
         downgrade(directory=str(MIGRATIONS), revision="0001")
     waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
-    with psycopg.connect(url) as reader, ThreadPoolExecutor(1) as other:
+    with ThreadPoolExecutor(1) as other, psycopg.connect(url) as reader:
         reader.execute("SELECT FROM account")
         migration = other.submit(upgrade, app)
         with psycopg.connect(url, autocommit=True, options="-c statement_timeout=10s") as another:
