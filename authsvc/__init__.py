@@ -29,7 +29,7 @@ def create_app(
     config = config or load()
     passwords = passwords or Passwords(max_waiting=config.hash_threads, minimum=config.password_min)
     app = Flask(__name__, static_folder=None)
-    database = store.init_app(app, config.database_url, clock)
+    database = store.init_app(app, config.database_url, config.database_connections, clock)
     keys = KeyRecord(config.secret_keys)
     tokens, seeds = Tokens(config.secret_keys, clock), Seeds(config.secret_keys)
     sessions = SessionLimits(config.session_lifetime, config.session_idle_timeout)

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL
 
 from authsvc import passwords
 from authsvc.errors import BadParameter
+from authsvc.logs import RiskyButLegal
+from authsvc.store.url import parse_url
 from authsvc.throttle import Limit, Limits
 
 PREFIX = "AUTHSVC_"
@@ -38,31 +39,6 @@ class ConfigError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
-
-
-@dataclass(frozen=True, slots=True)
-class RiskyButLegal:
-    """A risky but legal setting: a stable id to search for, what is risky, and what to do about it."""
-
-    id: str
-    text: str
-    hint: str
-
-
-def _database_url(text: str) -> URL:
-    try:
-        url = make_url(text)
-    except (ArgumentError, ValueError):
-        raise ValueError("is not a database URL") from None
-    if url.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
-        if "options" in url.query:
-            raise ValueError("must not have ?options=, which the service sets itself; ALTER ROLE ... SET does the same")
-        return url.set(drivername="postgresql+psycopg")
-    if url.drivername != "sqlite":
-        raise ValueError("must begin with sqlite:/// or postgresql://")
-    if url.database in {None, "", ":memory:"} or url.query or url.host:
-        raise ValueError("must name a file, as sqlite:///path or sqlite:////absolute/path")
-    return url.set(database=str(Path(str(url.database)).absolute()))
 
 
 def _secret_key(text: str) -> str:
@@ -189,7 +165,9 @@ def _setting(default: str, parse: Callable[[str], object], *, secret: bool = Fal
 class Config:
     """The settings, checked. Times are in seconds. Without its prefix, a variable is named as its field."""
 
-    database_url: URL = _setting("sqlite:///instance/authsvc.db", _database_url, secret=True)
+    database_url: URL = _setting("sqlite:///instance/authsvc.db", parse_url, secret=True)
+    database_connections: int = _setting("8", _integer(1, 1000))
+    """The most that a worker opens."""
     secret_key: str = _setting("", _secret_key, secret=True)
     secret_key_fallbacks: tuple[str, ...] = _setting("", _secret_keys, secret=True)
     session_lifetime: int = _setting("43200", _integer(1, 10 * 365 * 86400))

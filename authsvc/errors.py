@@ -4,13 +4,13 @@
 on the wire, whether the account is unknown or the password is wrong.
 """
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 
 class Refusal(Exception):
     """Something that was asked for and is not given. `account_id` is whom it concerned, where that is known."""
 
-    cause: ClassVar[str] = "refused"
+    cause: str = "refused"
     retry_after: int | None = None
     """Seconds after which trying again makes sense, if it does."""
 
@@ -199,7 +199,18 @@ class Busy(Refusal):
 
 
 class Unavailable(Refusal):
-    """The database does not answer, or its schema is not the one this code needs."""
+    """The database does not answer, or its schema is not the one this code needs.
+
+    `why` is one of a few fixed phrases, without any value.
+    """
 
     cause = "unavailable"
     retry_after = 5
+
+    def __init__(self, why: str) -> None:
+        super().__init__()
+        self.why = why
+        self.cause = f"unavailable: {why}"
+
+    def __str__(self) -> str:
+        return self.why

@@ -8,6 +8,7 @@ import json
 import logging
 import traceback
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -23,6 +24,15 @@ _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 _address: ContextVar[str | None] = ContextVar("address", default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class RiskyButLegal:
+    """Something legal that is risky: a stable id to search for, what is risky, and what to do about it."""
+
+    id: str
+    text: str
+    hint: str
+
+
 class _JsonLines(logging.Formatter):
     """One line a record. JSON escapes line breaks, so nobody's input can forge a line."""
 
@@ -36,6 +46,7 @@ class _JsonLines(logging.Formatter):
             line |= {"request_id": request_id, "address": _address.get()}
         line |= getattr(record, "fields", {})
         if record.exc_info:
+            line |= {"cause": cause} if (cause := getattr(record.exc_info[1], "cause", None)) else {}
             line["error"] = _without_values(record.exc_info[1])
         text = _encode(line)
         if len(text) > _LINE_MAX:  # as long as somebody's input makes it
@@ -114,9 +125,9 @@ def notice(event: str, **fields: object) -> None:
     _event(logging.INFO, event, **fields)
 
 
-def risk(warning_id: str, what: str, hint: str) -> None:
-    """Something legal is risky; `warning_id` is stable, to search for."""
-    _event(logging.WARNING, "setting.risky", id=warning_id, risk=what, hint=hint)
+def risk(risk: RiskyButLegal) -> None:
+    """Something legal is risky."""
+    _event(logging.WARNING, "setting.risky", id=risk.id, risk=risk.text, hint=risk.hint)
 
 
 def _event(level: int, event: str, logger: logging.Logger = _logger, /, **fields: object) -> None:

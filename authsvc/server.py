@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import suppress
 from functools import partial
+from multiprocessing.synchronize import Event
 
 from flask import Flask
 from granian import Granian
@@ -18,7 +19,8 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
-from authsvc import __version__, logs
+from authsvc import __version__, logs, store
+from authsvc.errors import Unavailable
 from authsvc.parts import parts
 from authsvc.store import schema
 
@@ -39,8 +41,8 @@ def serve(app: Flask) -> None:
     """Serve until SIGTERM or SIGINT: then stop accepting, finish what is under way, and return."""
     config = parts(app).config
     _check_port(config.host, config.port)
-    for risk in config.warnings:
-        logs.risk(risk.id, risk.text, risk.hint)
+    for risk in (*config.warnings, *store.risks_of_opening(config.database_url)):
+        logs.risk(risk)
     # A fork copies neither threads nor connections: make none before. Workers share this process's memory as long as
     # nobody writes to it, and the collector no longer does.
     multiprocessing.set_start_method("fork")
@@ -77,7 +79,8 @@ def serve(app: Flask) -> None:
         http1_settings=HTTP1Settings(header_read_timeout=_SLOWEST_HEADERS, max_buffer_size=_LONGEST_HEADERS),
         log_level=LogLevels.error,
         log_dictconfig=_GRANIAN_LOGGERS,
-    ).serve(target_loader=partial(_application, app, os.getpid()), wrap_loader=False)
+    ).serve(target_loader=partial(_application, app, os.getpid(), multiprocessing.Event()), wrap_loader=False)
+    store.settle(config.database_url)
     logs.notice("server.stopped")
 
 
@@ -98,11 +101,11 @@ def _check_port(host: str, port: int) -> None:
         raise SystemExit(2) from None
 
 
-def _application(app: Flask, parent: int) -> Flask:
+def _application(app: Flask, parent: int, told: Event) -> Flask:
     """What a worker serves, and from when on: as a rule the database is ready then."""
     _heed(parent)
     tried = threading.Event()
-    threading.Thread(target=_prepare, args=(app, tried), daemon=True).start()
+    threading.Thread(target=_prepare, args=(app, tried, told), daemon=True).start()
     tried.wait(_START_PATIENCE)
     return app
 
@@ -131,7 +134,7 @@ def _end_with(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _prepare(app: Flask, tried: threading.Event) -> None:
+def _prepare(app: Flask, tried: threading.Event, told: Event) -> None:
     """Bring the schema up to date and see that there is an administrator, however long the database is away."""
     config, administration = parts(app).config, parts(app).administration
     while True:
@@ -150,5 +153,17 @@ def _prepare(app: Flask, tried: threading.Event) -> None:
         print(f"First administrator: admin, password {password} (shown only once)", file=sys.stderr, flush=True)
     if foreign.sessions or foreign.seeds:
         logs.unknown_key(foreign.sessions, foreign.seeds)
-    logs.notice("database.ready")
     tried.set()
+    with suppress(Unavailable):
+        _tell_risks(app, told)
+    logs.notice("database.ready")
+
+
+def _tell_risks(app: Flask, told: Event) -> None:
+    # All workers would find the same: the first one tells.
+    config = parts(app).config
+    risks = parts(app).database.risks(config.workers * config.database_connections)
+    if not told.is_set():
+        told.set()
+        for risk in risks:
+            logs.risk(risk)

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ from tests.hashers import WatchedHasher
 from tests.postgres import running_postgres
 from tests.servers import Server
 
+_LEFT_OUT = pytest.StashKey[int]()
+
 settings.register_profile(
     "suite",
     deadline=None,
@@ -48,6 +51,31 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("suite")
+
+
+# What is left out
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell pytest of the one marker there is."""
+    config.addinivalue_line("markers", "pgbouncer: needs PgBouncer, which is no Python package")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without PgBouncer, leave out what needs it."""
+    if shutil.which("pgbouncer") is None:
+        left_out = [item for item in items if item.get_closest_marker("pgbouncer")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+        config.stash[_LEFT_OUT] = len(left_out)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out."""
+    if count := config.stash.get(_LEFT_OUT, 0):
+        terminalreporter.write_line(
+            f"Left out: {count} tests behind PgBouncer, which is not installed (.ci/run has it)"
+        )
 
 
 # Databases

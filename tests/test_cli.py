@@ -8,6 +8,7 @@ import sys
 import pytest
 from werkzeug.security import generate_password_hash
 
+from authsvc.store import causes
 from tests.conftest import Commands, MakeApp
 from tests.databases import PASSWORD, PHONE, SECRET_KEY, Databases
 from tests.dialects import Auth
@@ -227,9 +228,7 @@ def test_a_database_without_tables_is_told(make_app: MakeApp, databases: Databas
     """With the command that makes them."""
     command = Commands(make_app(AUTHSVC_DATABASE_URL=databases.empty()))
     told = command.run("account", "list").stderr.splitlines()[-1]
-    assert (
-        told == "Error: there is no database, or it does not answer, or lacks its tables (`flask db upgrade` makes all)"
-    )
+    assert told == f"Error: the database does not answer: {causes.TABLES}"
 
 
 def test_no_refusal_shows_a_password(command: Commands) -> None:

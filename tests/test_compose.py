@@ -178,7 +178,7 @@ def initialised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Post
     script = (DEPLOY / source).read_text("utf-8").replace("/run/secrets", str(folder))
     with running_postgres() as server:
         server.execute("ALTER ROLE postgres PASSWORD 'as the image sets it'")
-        psql = [str(server._programs / "psql"), "--set=ON_ERROR_STOP=1", "--no-psqlrc", f"--dbname={server.url()}"]
+        psql = [str(server.programs / "psql"), "--set=ON_ERROR_STOP=1", "--no-psqlrc", f"--dbname={server.url()}"]
         subprocess.run(psql, input=script, text=True, check=True, capture_output=True, timeout=60)
         (server._data / "pg_hba.conf").write_text(
             "host all authsvc 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n"

@@ -27,9 +27,7 @@ REFUSALS: dict[type[errors.Refusal], str] = {
     errors.UnusableLines: "{} lines cannot be used; nothing was imported",
     errors.ChangedMeanwhile: "somebody changed accounts meanwhile; nothing was imported, try again",
     errors.Busy: "too many passwords wait to be hashed; try again",
-    errors.Unavailable: (
-        "there is no database, or it does not answer, or lacks its tables (`flask db upgrade` makes all)"
-    ),
+    errors.Unavailable: "the database does not answer: {}",
 }
 """What each refusal is to a person at a terminal; `{}` stands for what the refusal says of itself."""
 

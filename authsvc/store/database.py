@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, exc
 
 from authsvc.errors import Unavailable
+from authsvc.logs import RiskyButLegal
 from authsvc.sessions import LiveSession
-from authsvc.store import timeouts
+from authsvc.store import causes, timeouts
 from authsvc.store.postgresql import Postgresql
 from authsvc.store.repository import LIVE_SESSIONS, Repository, Row, live_session
 from authsvc.store.sqlite import Sqlite
@@ -38,7 +39,7 @@ class Database:
             row = self._backend.check(id_hash)
         except (self._driver_error, exc.DBAPIError, exc.TimeoutError) as error:
             if time.monotonic() - started > timeouts.QUICK:
-                raise Unavailable from error
+                raise _unavailable(error) from error
             # Once more through `read`, which tells dead connections from outages.
             return self.read(lambda repository: repository.live_session(id_hash))
         return live_session(row) if row else None
@@ -60,7 +61,7 @@ class Database:
 
     def read(self, query: Callable[[Repository], _T]) -> _T:
         """The result of `query`, each of whose statements is a transaction of its own. Raises Unavailable."""
-        with self._outages():
+        with _outages():
             connection, result = self._try(lambda connection: query(self._repository(connection)))
             connection.close()
             return result
@@ -71,7 +72,7 @@ class Database:
 
         Waits up to `patience` seconds for its turn, where there is one. No two `exclusive` ones run at a time.
         """
-        with self._outages(), self._backend.turn(patience) as left:
+        with _outages(), self._backend.turn(patience) as left:
             connection, _ = self._try(lambda connection: self._backend.begin(connection, left))
             # Where the block raises, returning the connection to the pool rolls back.
             with connection:
@@ -84,7 +85,7 @@ class Database:
     @contextmanager
     def snapshot(self) -> Iterator[Repository]:
         """One picture of everything, however long reading it takes, while others write. Raises Unavailable."""
-        with self._outages():
+        with _outages():
             connection, _ = self._try(self._backend.begin_snapshot)
             # Returning the connection to the pool ends it.
             with connection:
@@ -92,6 +93,13 @@ class Database:
 
     def _repository(self, connection: Connection) -> Repository:
         return Repository(connection, self._backend, self._clock)
+
+    def risks(self, connections: int) -> list[RiskyButLegal]:
+        """What is risky about it, for a service that may open so many connections. Raises Unavailable."""
+        with _outages():
+            connection, found = self._try(lambda connection: list(self._backend.risks(connection, connections)))
+            connection.close()
+            return found
 
     def _try(self, first: Callable[[Connection], _T]) -> tuple[Connection, _T]:
         """A connection on which `first` went well, and its result.
@@ -112,16 +120,24 @@ class Database:
                 connection.close()
                 raise
 
-    @contextmanager
-    def _outages(self) -> Iterator[None]:
-        try:
-            yield
-        except exc.TimeoutError as error:
-            raise Unavailable from error
-        except exc.DBAPIError as error:
-            our_mistake = isinstance(
-                error, exc.IntegrityError | exc.DataError | exc.ProgrammingError | exc.NotSupportedError
-            )
-            if our_mistake and not self._backend.lacks_schema(error.orig):
-                raise
-            raise Unavailable from error
+
+@contextmanager
+def _outages() -> Iterator[None]:
+    try:
+        yield
+    except exc.TimeoutError as error:
+        raise _unavailable(error) from error
+    except exc.DBAPIError as error:
+        our_mistake = isinstance(
+            error, exc.IntegrityError | exc.DataError | exc.ProgrammingError | exc.NotSupportedError
+        )
+        if our_mistake and not causes.known_cause(error.orig):
+            raise
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    if isinstance(error, exc.TimeoutError):
+        return Unavailable(causes.BUSY)
+    # The driver's own error, or that error as SQLAlchemy passes it on.
+    return Unavailable(causes.known_cause(getattr(error, "orig", error)) or causes.UNKNOWN)

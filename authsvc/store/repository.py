@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    Boolean,
     ColumnElement,
     Connection,
     and_,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.compiler import compiles
 
 from authsvc import errors, logs
 from authsvc.accounts import Account, Credentials, Role
@@ -44,6 +46,30 @@ _counter, _known, _recovery, _setting, _trail = (
 )
 
 Row = Mapping[str, Any]
+
+
+class IsPrimary(ColumnElement[bool]):
+    """True, as part of a statement; on a standby of PostgreSQL the statement fails instead, whatever rows it finds.
+
+    A standby lags: a session that was ended a moment ago is live there. And a connection that was made to a primary is
+    no proof, because a pooler may have another server behind it by now.
+    """
+
+    inherit_cache = True
+    type = Boolean()
+
+
+@compiles(IsPrimary)
+def _anywhere(_element: IsPrimary, _compiler: Any, **_: Any) -> str:
+    return "1 = 1"
+
+
+@compiles(IsPrimary, "postgresql")
+def _on_postgresql(_element: IsPrimary, _compiler: Any, **_: Any) -> str:
+    # PostgreSQL has no function that raises. A sub-select that needs no row is run once, before any row is looked for.
+    # What takes locks would fail as well, but also on a primary that is read-only, which may serve checks.
+    return "(SELECT 1 / (1 - pg_is_in_recovery()::int)) = 1"
+
 
 _KEYS: dict[str, ColumnElement[Any]] = {"id": _account.id, "name": _account.name_key, "phone": _account.phone}
 # As literals, so that a session check's only parameter is its session.
@@ -86,6 +112,7 @@ LIVE_SESSIONS = (
     .select_from(_sessions)
     .join(_accounts, _session.account_id == _account.id)
     .join(_roles, _account.role_id == _role.id)
+    .where(IsPrimary())
 )
 """Sessions with all that a session check needs; the databases differ in how they are asked for one."""
 
@@ -569,9 +596,12 @@ class Repository:
         statement = self._upsert(tables.setting).values(name=name, value=value)
         self._connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
 
-    def schema_revision(self) -> str | None:
-        """The migration that the database is at."""
-        return self._connection.execute(select(tables.alembic_version.c.version_num)).scalar()
+    def schema(self) -> tuple[str, str]:
+        """The migration that the database is at, and the oldest that code must know to work with it; "" for none."""
+        oldest = select(_setting.value).where(_setting.name == "oldest_code").scalar_subquery()
+        statement = select(tables.alembic_version.c.version_num, func.coalesce(oldest, "")).where(IsPrimary())
+        found = self._connection.execute(statement).one_or_none()
+        return (found[0], found[1]) if found else ("", "")
 
     def _one(self, statement: Any, values: dict[str, Any] | None = None) -> Row | None:
         row = self._connection.execute(statement, values).one_or_none()

@@ -4,15 +4,17 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, bindparam, event
 from sqlalchemy.dialects.sqlite import insert
 
 from authsvc.errors import Unavailable
-from authsvc.store import tables
+from authsvc.logs import RiskyButLegal
+from authsvc.store import causes, tables
 from authsvc.store.repository import LIVE_SESSIONS, Row
 
 
@@ -42,7 +44,7 @@ class Sqlite:
         """
         started = time.monotonic()
         if not self._writer.acquire(timeout=patience):
-            raise Unavailable
+            raise Unavailable(causes.WRITER)
         try:
             yield max(0.0, patience - (time.monotonic() - started))
         finally:
@@ -69,9 +71,9 @@ class Sqlite:
         """Nothing to do: a transaction that writes is alone."""
 
     @staticmethod
-    def lacks_schema(_error: BaseException | None) -> bool:
-        """Whether a statement failed for want of a table or column. SQLite tells that as any other failure."""
-        return False
+    def risks(_connection: Connection, _connections: int) -> Iterator[RiskyButLegal]:
+        """Nothing: a file has room for all."""
+        yield from ()
 
 
 def _connect(
@@ -86,3 +88,23 @@ def _prepare(connection: sqlite3.Connection, _record: object) -> None:
     # WAL: readers go on while somebody writes. FULL: an acknowledged commit survives a power cut.
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def settle(path: str) -> None:
+    """Make the file all there is, after the last worker: what is in the log beside it is moved into it."""
+    # Whoever closes the file last does that, but workers are gone without closing it.
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def risks_of_opening(path: str) -> Iterator[RiskyButLegal]:
+    """What is risky about a file that nobody has open yet."""
+    with suppress(FileNotFoundError):
+        file, log = Path(path).stat(), Path(f"{path}-wal").stat()
+        # After a crash the log is the younger one. ctime: a file that is moved or copied in keeps its other times.
+        if log.st_size and file.st_ctime > log.st_ctime:
+            yield RiskyButLegal(
+                "authsvc.W012",
+                "the database's file is younger than the -wal beside it: rows of an older database may mix in",
+                "was the file restored? Stop, remove the -wal and the -shm, and restore it again",
+            )

@@ -120,7 +120,8 @@ class Proxies:
         # Once: all clients share one address now, and would on every request.
         if not self._warned:
             self._warned = True
-            logs.risk("authsvc.W004", "X-Forwarded-For came and no proxy is trusted", "set AUTHSVC_TRUSTED_PROXIES")
+            what, hint = "X-Forwarded-For came and no proxy is trusted", "set AUTHSVC_TRUSTED_PROXIES"
+            logs.risk(logs.RiskyButLegal("authsvc.W004", what, hint))
 
 
 def _canonical(address: str) -> str | None:

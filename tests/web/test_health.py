@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from authsvc.store import causes
+from authsvc.store.tables import REVISION
 from tests.conftest import MakeApp
 from tests.databases import Databases
 from tests.dialects import Auth, in_process
@@ -21,11 +23,11 @@ def test_a_healthy_service_says_so(method: str, path: str, app: Flask) -> None:
     assert method == "HEAD" or answer.json == {"status": "ok" if path == "/healthz" else "ready"}
 
 
-@pytest.mark.parametrize(("revision", "found"), [("0000", "0000"), ("9999", "9999"), (None, "absent")])
-def test_another_schema_is_not_ready(
+@pytest.mark.parametrize(("revision", "found"), [("0000", "0000"), (None, "absent")])
+def test_an_older_schema_is_not_ready(
     revision: str | None, found: str, app: Flask, query: Callable[..., list[Any]]
 ) -> None:
-    """Older or newer than the code, it says which; the process lives all the same."""
+    """It says which; the process lives all the same."""
     if revision:
         query("UPDATE alembic_version SET version_num = :revision", revision=revision)
     else:
@@ -36,13 +38,28 @@ def test_another_schema_is_not_ready(
     assert in_process(app)("GET", "/healthz", {}, b"").status == 200
 
 
+def test_a_newer_schema_is_ready(app: Flask, query: Callable[..., list[Any]]) -> None:
+    """A release's migrations leave the release before it working, and a replica of it must stay in service."""
+    query("UPDATE alembic_version SET version_num = '9999'")
+    assert in_process(app)("GET", "/readyz", {}, b"").status == 200
+
+
+def test_a_newer_schema_that_this_code_does_not_fit_is_not_ready(app: Flask, query: Callable[..., list[Any]]) -> None:
+    """The schema itself says how old code may be."""
+    query("UPDATE alembic_version SET version_num = '9999'")
+    query("INSERT INTO setting VALUES ('oldest_code', '9998')")
+    answer = in_process(app)("GET", "/readyz", {}, b"")
+    reason = f"The database's schema is 9999 and needs code that knows 9998; this code knows {REVISION}."
+    assert (answer.status, answer.json["reason"]) == (503, reason)
+
+
 def test_a_database_that_does_not_answer_is_not_ready(make_app: MakeApp, databases: Databases) -> None:
-    """And says so."""
+    """And says why."""
     app = make_app(AUTHSVC_DATABASE_URL=databases.empty())
     answer = in_process(app)("GET", "/readyz", {}, b"")
     assert (answer.status, answer.json) == (
         503,
-        {"status": "not ready", "reason": "The database does not answer."},
+        {"status": "not ready", "reason": f"The database does not answer: {causes.TABLES}."},
     )
 
 

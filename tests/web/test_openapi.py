@@ -121,6 +121,7 @@ def test_it_has_every_refusal(dialect: Any, kind: type[Exception]) -> None:
         errors.BadParameter: ("username", "is longer than 256 characters"),
         errors.AbsentParameter: ("username", "is missing"),
         errors.Throttled: (300,),
+        errors.Unavailable: ("nobody listens at its address",),
     }
     body = dialect.refuse(kind(*arguments.get(kind, ())), "/").body
     assert any(_validates(body, schema) for schema in SCHEMAS)
