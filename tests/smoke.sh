@@ -13,6 +13,7 @@ if [ $# -ne 1 ] || [ -z "${AUTHSVC_SMOKE_USER:-}" ] || [ -z "${AUTHSVC_SMOKE_PAS
   exit 2
 fi
 base=${1%/}
+case $base in https://*) cookie=__Host-satoken ;; *) cookie=satoken ;; esac
 failed=0
 
 # Each sets $answer to the head and the body. What is secret goes through standard input.

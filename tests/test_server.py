@@ -139,7 +139,7 @@ def test_a_body_of_10_megabytes_is_refused(path: str, length: bool, server: Serv
     ],
 )
 def test_a_body_without_length_proves_its_own_end(kind: str, chunks: list[bytes], status: int, server: Server) -> None:
-    """So does a JSON object; of a form nobody knows whether all of it arrived. It counts like any other."""
+    """So does a JSON object; of a form nobody knows whether all of it arrived. Up to 16 KiB, like any other."""
     head = f"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {kind}\r\n"
     body = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
     answer = exchange(server, f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + body)
