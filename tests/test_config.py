@@ -381,6 +381,12 @@ def test_a_secret_that_everybody_can_use_is_warned_about(
     assert SECRET not in str(given.warnings) + str(made.warnings)
 
 
+@pytest.mark.parametrize("folder", ["x" * 300, "a/" * 3000], ids=["long name", "long path"])
+def test_a_file_that_cannot_be_looked_at_is_not_warned_about(folder: str, read: Callable[..., Config]) -> None:
+    """That is for whoever wants to read it: the database that cannot be there says so itself."""
+    assert read(DATABASE_URL=f"sqlite:////{folder}/authsvc.db", SECRET_KEY=KEY).warnings == ()
+
+
 @pytest.mark.parametrize(
     ("url", "warned"),
     [
@@ -396,6 +402,9 @@ def test_a_secret_that_everybody_can_use_is_warned_about(
         ("postgresql:///x?host=/var/run/postgresql", False),
         ("postgresql:///x?host=/var/run/postgresql&host=db.example", True),
         ("postgresql:///x?host=db.example:5432", True),
+        ("postgresql:///x?host=/var/run/postgresql,db.example", True),
+        ("postgresql:///x?host=localhost:5432,127.0.0.1", False),
+        ("postgresql://a@[::ffff:192.0.2.1]/x", True),
     ],
 )
 def test_a_database_over_a_network_should_prove_itself(url: str, warned: bool, read: Callable[..., Config]) -> None:
