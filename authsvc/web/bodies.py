@@ -62,7 +62,7 @@ class Bodies:
         if announced and len(body) < length:
             raise IncompleteBody
         # Chunked: nobody says whether the last chunk arrived. Only a JSON object proves its own end.
-        if not announced and request.mimetype != "application/json":
+        if body and not announced and request.mimetype != "application/json":
             raise LengthRequired
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
