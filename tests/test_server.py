@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import signal
 import socket
 import sqlite3
@@ -496,14 +497,15 @@ def test_http_2_is_not_spoken(server: Server) -> None:
 
 
 def test_silent_connections_stop_nobody(databases: Databases, start_server: StartServer) -> None:
-    """2,500 of them: a session is opened, checked and closed as if there were none, and the service stops at once."""
+    """2,500 of them, and while they stay a session is checked; the service stops as if there were none."""
     server = start_server(databases.copy())
-    with ExitStack() as silent:
-        for _ in range(SILENT):
-            silent.enter_context(server.connect())
-        token = server.auth.token("user", PASSWORD)
-        assert [server.auth.verify(token).status for _ in range(20)] == [200] * 20
-        assert server.auth.logout(token).status == 200
+    token = server.auth.token("user", PASSWORD)
+    with ExitStack() as stack:
+        silent = [stack.enter_context(server.connect()) for _ in range(SILENT)]
+        assert server.auth.verify(token).status == 200
+        # Answered although nobody had to go first: after a while the service hangs up on them.
+        assert select.select(silent[:1], [], [], 0)[0] == []
+        assert server.auth.login("user", PASSWORD).status == 200
         assert server.stop() == 0
 
 
@@ -517,9 +519,11 @@ def test_a_header_has_its_length(server: Server) -> None:
     assert not large or large.startswith(b"HTTP/1.1 431 ")
 
 
+@pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 def test_a_header_that_never_ends_is_hung_up_on(server: Server) -> None:
-    """Whoever sends half of one does not hold the connection for as long as he likes."""
+    """Whoever sends half of one holds the connection for ten seconds (Granian's own patience is thirty)."""
     with server.connect() as connection:
+        connection.settimeout(20)
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
         received = connection.recv(65536)
     assert not received or received.startswith(b"HTTP/1.1 408 ")
