@@ -288,7 +288,7 @@ def _warnings(environ: Mapping[str, str], config: Config) -> Iterator[RiskyButLe
         if name.startswith(PREFIX) and not name.startswith(f"{PREFIX}TEST_"):
             yield RiskyButLegal("authsvc.W001", f"{name} is not a setting", "check its spelling in the README")
     for name, path in _secret_files(environ, config):
-        if path.exists() and path.stat().st_mode & _OTHERS and path.absolute().parent.stat().st_mode & _OTHERS:
+        if _is_everybodys(path):
             yield RiskyButLegal("authsvc.W009", f"{name} is in a file that everybody here can use", "chmod 600")
     yield from (risk for is_there, risk in _risks(config) if is_there)
 
@@ -333,10 +333,18 @@ def _risks(config: Config) -> Iterator[tuple[bool, RiskyButLegal]]:
     )
 
 
+def _is_everybodys(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & _OTHERS)
+    except OSError:
+        return False  # it is not there, or not to be looked at: whoever wants to read it will tell
+
+
 def _is_local(url: URL) -> bool:
-    # A SQLite file has no host.
+    # A SQLite file has no host; libpq takes several, and a socket's directory for one.
     hosts = url.query.get("host", url.host or "")
-    each = [host.partition(":")[0] for host in ([hosts] if isinstance(hosts, str) else hosts)]
+    listed = ",".join([hosts] if isinstance(hosts, str) else hosts).split(",")
+    each = [host if host.count(":") > 1 else host.partition(":")[0] for host in listed]  # with a port, or IPv6
     return all(not host or host.startswith(("/", "127.")) or host in {"localhost", "::1"} for host in each)
 
 

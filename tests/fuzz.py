@@ -8,13 +8,14 @@ import argparse
 import io
 import json
 import random
+import select
 import socket
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from tests.servers import Server
 LOG_LINE_MAX = 8192
 _GROWTH_MAX = 64 * 1024  # KiB, over the second half
 _UNITS_MAX = 0.1  # of a hash of ours, to be matched: dear ones are refused elsewhere
-_PATIENCE = 5.0
+_PATIENCE, _SOON, _AT_ONCE = 5.0, 0.1, 64
 _NASTY = [
     *(b"", b"\x00", b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xf0\x9f\x92\xa9", b"\r\n", b"\n", b"\r"),
     *(b"\t", b" ", b"%00", b"%ff", b"%", b"%zz", b"%ED%A0%80", b"%0d%0a", b"..", b"//", b"/", b"\\", b";", b"?", b"#"),
@@ -248,6 +249,7 @@ class Fuzz:
                 b"1" if chance.randrange(6) else chance.choice((b"0", b"2", b"", b"1 ")),
             ),
             b"Host: localhost",
+            b"Connection: close",
             *(name.encode() + b": " + value for name, value in headers),
             length,
         ]  # fmt: skip
@@ -353,24 +355,44 @@ def _hashes(fuzz: Fuzz, report: Report) -> Callable[[], None]:
 def _sockets(fuzz: Fuzz, report: Report, server: Server) -> Callable[[], None]:
     """HTTP/1 itself, over a raw socket to a real server."""
 
-    def one() -> None:
-        sent = fuzz.http()
-        received = b""
-        with suppress(ConnectionError), server.connect() as connection:
-            connection.settimeout(_PATIENCE)
-            connection.sendall(sent)
-            connection.shutdown(socket.SHUT_WR)
-            try:
-                while chunk := connection.recv(65536):
-                    received += chunk
-            except TimeoutError:
-                report.fail("no end", sent)
-        status = received[9:12].decode("latin-1") or "none"
-        report.came("sockets", status)
-        if received and (not received.startswith(b"HTTP/1.") or status >= "500"):
-            report.fail(status, sent)
+    def many() -> None:
+        with ExitStack() as stack:
+            sent, received = {}, {}
+            for _ in range(_AT_ONCE):
+                connection = stack.enter_context(server.connect())
+                sent[connection], received[connection] = fuzz.http(), b""
+                with suppress(ConnectionError):
+                    connection.sendall(sent[connection])
+            waiting = set(received)
+            _read(received, waiting, _SOON)
+            # These wait for more, and there is none; told so at once, the others would have answered nothing.
+            for connection in waiting:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_WR)
+            _read(received, waiting, _PATIENCE)
+            for connection in waiting:
+                report.fail("no end", sent[connection])
+            for connection, answer in received.items():
+                status = answer[9:12].decode("latin-1") or "none"
+                report.came("sockets", status)
+                if answer and (not answer.startswith(b"HTTP/1.") or status >= "500"):
+                    report.fail(status, sent[connection])
 
-    return one
+    return many
+
+
+def _read(received: dict[socket.socket, bytes], waiting: set[socket.socket], seconds: float) -> None:
+    """Read from all that wait, for so long at the most; those that have ended wait no more."""
+    until = time.monotonic() + seconds
+    while waiting and (left := until - time.monotonic()) > 0:
+        for connection in select.select(waiting, [], [], left)[0]:
+            try:
+                chunk = connection.recv(65536)
+            except ConnectionError:
+                chunk = b""
+            received[connection] += chunk
+            if not chunk:
+                waiting.remove(connection)
 
 
 def _resident(pid: int | str) -> int:

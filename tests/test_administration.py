@@ -8,13 +8,14 @@ import pytest
 from flask import Flask
 from werkzeug.security import generate_password_hash
 
-from authsvc import errors
+from authsvc import create_app, errors
 from authsvc.administration import Administration
+from authsvc.config import load
 from authsvc.identifiers import parse_key
 from authsvc.parts import parts
 from authsvc.store.schema import upgrade
 from tests.conftest import Clock, Log, MakeApp
-from tests.databases import PASSWORD, PHONE, Databases
+from tests.databases import PASSWORD, PHONE, SECRET_KEY, Databases, close
 from tests.dialects import Auth, Console, in_process
 
 USER = parse_key("user")
@@ -328,3 +329,93 @@ def test_ended_sessions_are_an_audit_event(administration: Administration, log: 
     administration.set_disabled(USER, True)
     (line,) = log.lines("session.ended")
     assert (line["cause"], line["account_id"], line["count"]) == ("account.disabled", 2, 1)
+
+
+# What a console or a terminal would show, and would run
+
+
+@pytest.mark.parametrize("avatar", ["https://a.example/b.png", "http://a.example", "HTTPS://a", "/avatars/1.png", "/"])
+def test_an_avatar_is_a_path_or_a_web_address(avatar: str, administration: Administration) -> None:
+    """As people have them."""
+    administration.change_account(USER, avatar=avatar)
+    assert administration.account(USER).avatar == avatar
+
+
+@pytest.mark.parametrize(
+    "avatar",
+    [
+        *("javascript:alert(1)", "JavaScript:alert(1)", " javascript:alert(1)", "data:text/html,x", "vbscript:x"),
+        *("//evil.example/x", "ftp://a.example", "avatar.png", "file:///etc/passwd", "x https://a", "java\nscript:x"),
+        "https://a/" + "x" * 503,
+    ],
+)
+def test_an_avatar_is_nothing_that_runs(avatar: str, administration: Administration) -> None:
+    """Nor one that leads elsewhere, or has no end; neither at first nor later."""
+    for act in (
+        lambda: administration.change_account(USER, avatar=avatar),
+        lambda: administration.add_account("new", password=PASSWORD, avatar=avatar),
+    ):
+        with pytest.raises(errors.BadParameter, match="avatar must be a path or an http"):
+            act()
+
+
+@pytest.mark.parametrize(
+    "name", ["\u202eresU", "a\u200bb", "a\u2066b", "\ufeffa", "a\x1b[31m", "\u2800", " a", "a ", "", "x" * 65, "a\nb"]
+)
+def test_a_role_is_called_what_it_shows(name: str, administration: Administration) -> None:
+    """No bidirectional override, nothing invisible, as in the names of accounts."""
+    with pytest.raises(errors.BadParameter, match=r"^name "):
+        administration.add_role("new", name)
+    assert "new" not in {role.code for role in administration.roles()}
+
+
+def test_a_role_may_be_called_what_an_account_may_not(administration: Administration) -> None:
+    """All digits, for one: nobody logs in with it."""
+    administration.add_role("new", "2026")
+    assert administration.roles()[-1].name == "2026"
+
+
+@pytest.mark.parametrize("act", ["add_role", "grant"])
+def test_a_code_has_its_length(act: str, administration: Administration) -> None:
+    """128 characters."""
+    acts = {
+        "add_role": lambda code: administration.add_role(code, "New"),
+        "grant": lambda code: administration.grant("user", [code]),
+    }
+    acts[act]("x" * 128)
+    with pytest.raises(errors.BadParameter, match="1 to 128 printable characters"):
+        acts[act]("x" * 129)
+
+
+def test_appcfg_has_its_length(administration: Administration) -> None:
+    """16 KiB: each answer to the console carries it."""
+    longest = '{"a": "' + "x" * (16 * 1024 - 9) + '"}'
+    administration.set_appcfg(longest)
+    with pytest.raises(errors.BadParameter, match="a JSON object of up to 16384 characters"):
+        administration.set_appcfg(longest + " ")
+    assert administration.appcfg() == longest
+
+
+def test_the_made_up_password_has_128_bits(empty: Administration) -> None:
+    """22 characters of 64."""
+    password = empty.bootstrap(None)
+    assert password is not None
+    assert len(password) * 6 >= 128
+
+
+def test_a_password_that_is_set_is_held_to_name_and_phone(administration: Administration) -> None:
+    """By an administrator as by its owner, for a new account as for an old one."""
+    for password in ("user2026", "13800000000"):
+        with pytest.raises(errors.BadParameter, match="little more than"):
+            administration.set_password(USER, password)
+    with pytest.raises(errors.BadParameter, match="little more than"):
+        administration.add_account("somebody", password="Somebody-1")
+
+
+def test_the_least_length_holds_for_administrators(database_url: str) -> None:
+    """AUTHSVC_PASSWORD_MIN reaches what hashes."""
+    environ = {"DATABASE_URL": database_url, "SECRET_KEY": SECRET_KEY, "PASSWORD_MIN": "15"}
+    app = create_app(load({f"AUTHSVC_{name}": value for name, value in environ.items()}))
+    with pytest.raises(errors.BadParameter, match="must have 15 to 256 characters"):
+        parts(app).administration.set_password(USER, "fourteen chars")
+    close(app)

@@ -235,3 +235,41 @@ def test_no_refusal_shows_a_password(command: Commands) -> None:
     """Not even one that was refused."""
     result = command.run("account", "password", "user", "--password-stdin", stdin="qwertyuiop\n")
     assert "qwertyuiop" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("line", "refusal"),
+    [
+        (
+            ["account", "set", "user", "--avatar", "javascript:alert(1)"],
+            "avatar must be a path or an http(s) URL of up to 512 characters",
+        ),
+        (
+            ["role", "add", "new", "--name", "\u202eresU"],
+            "name has control, bidirectional, zero-width or other invisible characters",
+        ),
+        (
+            ["appcfg", "set", '{"a": "' + "x" * 16384 + '"}'],
+            "appcfg must be a JSON object of up to 16384 characters",
+        ),
+    ],
+)
+def test_what_could_harm_whoever_sees_it_is_refused(line: list[str], refusal: str, command: Commands) -> None:
+    """In one line, which does not repeat it."""
+    assert command.refusal(*line) == refusal
+
+
+@pytest.mark.parametrize(
+    ("stored", "refusal"),
+    [
+        (generate_password_hash(PASSWORD, "pbkdf2:sha1:400000"), "is too weak: MD5 or SHA-1, or too few iterations"),
+        (f"pbkdf2:sha256:{10**8}$salt${'0' * 64}", "costs more than 10 hashes of this service"),
+        (f"scrypt:-2:8:1$salt${'0' * 128}", "is neither argon2 nor werkzeug's scrypt or pbkdf2"),
+    ],
+    ids=["weak", "dear", "damaged"],
+)
+def test_a_hash_that_cannot_be_imported_is_one_line(stored: str, refusal: str, command: Commands) -> None:
+    """No traceback, and no account."""
+    said = command.refusal("account", "add", "new", "--password-hash-stdin", stdin=stored + "\n")
+    assert said == f"password hash {refusal}"
+    assert command.refusal("account", "show", "new") == "no account has this key"

@@ -1,5 +1,6 @@
 """The settings."""
 
+import os
 import stat
 import zoneinfo
 from collections.abc import Callable, Iterator
@@ -333,3 +334,137 @@ def machine_without_time_zones() -> Iterator[None]:
 def test_time_zones_come_with_the_service(zone: str, read: Callable[..., Config]) -> None:
     """What requirements.txt installs is enough, whatever the system lacks."""
     assert str(read(TIMEZONE=zone).timezone) == zone
+
+
+# Files that are none, and files that everybody can read
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    """A pipe that nobody writes to."""
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path / "pipe"
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS))
+def test_a_pipe_is_no_secret_file(name: str, pipe: Path, problems: Callable[..., list[str]]) -> None:
+    """It may never be written: the start would wait for ever."""
+    told = problems(**({"DATABASE_URL": ""} if name == "DATABASE_URL" else {}), **{f"{name}_FILE": str(pipe)})
+    assert told == [
+        f"AUTHSVC_{name}: AUTHSVC_{name}_FILE cannot be read: it is no file, or longer than 65536 bytes",
+    ]
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/tty", "/", "/proc/self/mem", "/nosuch/file", "\0"])
+def test_what_is_no_file_is_no_secret_file(path: str, problems: Callable[..., list[str]]) -> None:
+    """A device that never ends would take all memory."""
+    (told,) = problems(SECRET_KEY_FILE=path)
+    assert told.startswith("AUTHSVC_SECRET_KEY: AUTHSVC_SECRET_KEY_FILE ")
+
+
+def test_a_secret_file_has_its_length(tmp_path: Path, read: Callable[..., Config]) -> None:
+    """Of 64 KiB, beyond which it is not read at all."""
+    file = tmp_path / "key"
+    file.write_text("k" * 65536)
+    assert read(SECRET_KEY_FILE=str(file)).secret_key == "k" * 65536
+    with file.open("a") as more:
+        more.write("k")
+    with pytest.raises(ConfigError, match="longer than 65536 bytes"):
+        read(SECRET_KEY_FILE=str(file))
+
+
+@pytest.mark.parametrize(
+    ("mode", "warned"), [(0o600, []), (0o640, []), (0o604, ["authsvc.W009"]), (0o602, ["authsvc.W009"])]
+)
+def test_a_secret_that_everybody_can_use_is_warned_about(
+    mode: int, warned: list[str], tmp_path: Path, read: Callable[..., Config]
+) -> None:
+    """A file that was named, and the key made beside the database."""
+    file = tmp_path / "given"
+    file.write_text(SECRET + KEY)
+    file.chmod(mode)
+    given = read(SECRET_KEY_FILE=str(file))
+    assert [warning.id for warning in given.warnings] == warned
+    read()
+    (tmp_path / "authsvc.db.key").chmod(mode)
+    made = read()
+    assert [warning.id for warning in made.warnings] == warned
+    assert SECRET not in str(given.warnings) + str(made.warnings)
+
+
+@pytest.mark.parametrize("folder", ["x" * 300, "a/" * 3000], ids=["long name", "long path"])
+def test_a_file_that_cannot_be_looked_at_is_not_warned_about(folder: str, read: Callable[..., Config]) -> None:
+    """That is for whoever wants to read it: the database that cannot be there says so itself."""
+    assert read(DATABASE_URL=f"sqlite:////{folder}/authsvc.db", SECRET_KEY=KEY).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("postgresql://a@db.example/x", True),
+        ("postgresql://a@192.0.2.1/x", True),
+        ("postgresql://a@db.example/x?sslmode=require", True),
+        ("postgresql://a@db.example/x?sslmode=verify-ca", True),
+        ("postgresql://a@db.example/x?sslmode=verify-full", False),
+        ("postgresql://a@localhost/x", False),
+        ("postgresql://a@127.0.0.1:5433/x", False),
+        ("postgresql://a@[::1]/x", False),
+        ("postgresql:///x", False),
+        ("postgresql:///x?host=/var/run/postgresql", False),
+        ("postgresql:///x?host=/var/run/postgresql&host=db.example", True),
+        ("postgresql:///x?host=db.example:5432", True),
+        ("postgresql:///x?host=/var/run/postgresql,db.example", True),
+        ("postgresql:///x?host=localhost:5432,127.0.0.1", False),
+        ("postgresql://a@[::ffff:192.0.2.1]/x", True),
+    ],
+)
+def test_a_database_over_a_network_should_prove_itself(url: str, warned: bool, read: Callable[..., Config]) -> None:
+    """Or whoever answers gets the password hashes."""
+    warnings = [warning.id for warning in read(DATABASE_URL=url, SECRET_KEY=KEY).warnings]
+    assert warnings == (["authsvc.W008"] if warned else [])
+
+
+@pytest.mark.parametrize(("threads", "warned"), [("7", ["authsvc.W007"]), ("8", [])])
+def test_few_threads_are_warned_about(threads: str, warned: list[str], read: Callable[..., Config]) -> None:
+    """Waiting logins would leave none to session checks."""
+    assert [warning.id for warning in read(THREADS=threads).warnings] == warned
+
+
+# What came with codes in a row and the least length
+
+
+def test_the_newer_settings_are_taken_over(read: Callable[..., Config]) -> None:
+    """With their defaults, and with other values."""
+    assert (read().password_min, read().limit_otp_row, read().limits.otp_row) == (8, 100, 100)
+    config = read(PASSWORD_MIN="15", LIMIT_OTP_ROW="0")
+    assert (config.password_min, config.limit_otp_row, config.limits.otp_row) == (15, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "range_"),
+    [
+        *[("PASSWORD_MIN", value, "8 to 256") for value in ("7", "257", "0", "-8", "８", "x", "8.0")],
+        *[("LIMIT_OTP_ROW", value, "0 to 1000000") for value in ("-1", "1000001", "1/2", "+5")],
+    ],
+)
+def test_the_newer_settings_have_their_limits(
+    name: str, value: str, range_: str, problems: Callable[..., list[str]]
+) -> None:
+    """Eight characters are the least that may be the least."""
+    assert problems(**{name: value}) == [f"AUTHSVC_{name}: must be a whole number from {range_}"]
+
+
+@pytest.mark.parametrize(
+    ("password", "problem"),
+    [
+        ("fourteen chars", "must have 15 to 256 characters"),
+        ("satoken-authsvc-1", "is little more than the account's name or phone, or a word of this service"),
+        ("admin-admin-2026", "is little more than the account's name or phone, or a word of this service"),
+    ],
+)
+def test_the_first_administrators_password_is_a_new_one(
+    password: str, problem: str, problems: Callable[..., list[str]]
+) -> None:
+    """Held to the same length, and to the same words; the problem does not quote it."""
+    told = problems(ADMIN_PASSWORD=password, PASSWORD_MIN="15")
+    assert told == [f"AUTHSVC_ADMIN_PASSWORD: {problem}"]

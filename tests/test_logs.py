@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from authsvc import logs
 from authsvc.events import Event
-from tests.conftest import Clock, Commands, Log, MakeApp, World
+from tests.conftest import Authenticator, Clock, Commands, Log, MakeApp, World
 from tests.databases import PASSWORD, SECRET_KEY, Databases
 from tests.dialects import Auth, Console, in_process
+from tests.doors import Door
 
 Query = Callable[..., list[Any]]
 
@@ -139,3 +141,110 @@ def test_no_secret_is_ever_logged(
     hashes = [row[0] for row in query("SELECT password_hash FROM account")]
     secrets = [PASSWORD, wrong, token, token[:40], SECRET_KEY, "secretquery", "secrethash", "satoken=", *hashes]
     assert [secret for secret in secrets if secret in log.text] == []
+
+
+# What attackers send, and what assessors look for
+
+
+def longest(log: Log) -> int:
+    """Bytes of the longest line."""
+    return max(len(line.encode()) for line in log.text.splitlines())
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"REQUEST_METHOD": "X" * 300_000},
+        {"PATH_INFO": "/" + "\xff" * 60_000},
+        {"PATH_INFO": "/" + "\U0001f4a9".encode().decode("latin-1") * 20_000},
+        {"PATH_INFO": "/" + "\x00\x1b" * 20_000},
+        {"HTTP_X_REQUEST_ID": "x" * 64, "HTTP_USER_AGENT": "\x1b" * 60_000, "HTTP_HOST": "h" * 60_000},
+    ],
+    ids=["method", "bytes", "beyond ASCII", "controls", "headers"],
+)
+def test_no_request_makes_a_line_longer_than_8_kib(environ: dict[str, str], make_app: MakeApp, log: Log) -> None:
+    """Whatever is long about it; the line is still one JSON object that tells its event."""
+    run_wsgi_app(make_app(), EnvironBuilder("/nosuch").get_environ() | environ, buffered=True)
+    (line,) = log.lines("request")
+    assert longest(log) <= 8192
+    assert (line["address"], len(line["method"]) <= 32, len(line["path"]) <= 500) == ("unknown", True, True)
+
+
+def test_no_field_makes_a_line_longer_than_8_kib(log: Log) -> None:
+    """Nor does an error of which there is no end."""
+    logs.notice("x", value="\U0001f4a9" * 100_000, **{f"field{number}": "é" * 500 for number in range(5)})
+    try:
+        _deep(400)
+    except ValueError:
+        logs.failed("request.failed")
+    assert [line["event"] for line in log.lines()] == ["x", "request.failed"]
+    assert longest(log) <= 8192
+
+
+def _deep(levels: int) -> None:
+    try:
+        if levels:
+            _deep(levels - 1)
+        raise ValueError  # noqa: TRY301 - each with the last one as its cause
+    except ValueError as error:
+        raise ValueError from error
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
+def test_audit_events_are_logged_at_every_level(level: str, world: World, log: Log) -> None:
+    """Whoever wants less noise does not lose who logged in; other lines follow the level."""
+    logs.configure(level, log._stream)
+    token = world.auth.token("user", PASSWORD)
+    world.auth.verify(token, "nosuch")
+    world.auth.login("user", "wrong")
+    world.auth.logout(token)
+    lines = log.lines("login.succeeded", "permission.refused", "login.refused", "logout")
+    assert [(line["event"], line["level"]) for line in lines] == [
+        ("login.succeeded", "INFO"),
+        ("permission.refused", "WARNING"),
+        ("login.refused", "WARNING"),
+        ("logout", "INFO"),
+    ]
+    assert bool(log.lines("request")) == (level in {"DEBUG", "INFO"})
+
+
+@pytest.mark.parametrize("who", ["user", "admin"])
+def test_a_session_that_a_login_ends_is_logged(who: str, world: World, log: Log) -> None:
+    """Whose it was, too: the token that came along may be another account's."""
+    token = world.auth.token(who, PASSWORD)
+    world.console.login("user", PASSWORD, token=token)
+    (line,) = log.lines("session.ended")
+    assert (line["account_id"], line["cause"], line["count"]) == ({"user": 2, "admin": 1}[who], "login.succeeded", 1)
+    world.auth.login("user", PASSWORD, token=token)  # it is dead by now
+    assert len(log.lines("session.ended")) == 1
+
+
+def test_a_refused_permission_is_logged(world: World, log: Log) -> None:
+    """Who lacked which."""
+    world.auth.verify(world.auth.token("user", PASSWORD), "in-system")
+    (line,) = log.lines("permission.refused")
+    assert (line["level"], line["account_id"], line["permission"]) == ("WARNING", 2, "in-system")
+
+
+def test_a_login_is_logged_with_its_factors(
+    door: Door, authenticator: Authenticator, log: Log, command: Commands
+) -> None:
+    """The password alone, or with which kind of code; never the code."""
+    codes = [authenticator.code(), authenticator.recovery_codes[0]]
+    for code in codes:
+        door(PASSWORD, code=code)
+    command("account", "otp", "user", "--off")
+    door(PASSWORD)
+    factors = [line["factors"] for line in log.lines("login.succeeded")]
+    assert factors == [["password", "one_time_code"], ["password", "recovery_code"], ["password"]]
+    assert [code for code in codes if code in log.text] == []
+
+
+def test_a_changed_password_is_logged(auth: Auth, token: str, log: Log) -> None:
+    """With the sessions that it ended."""
+    auth.call("POST", "/password", form={"password": PASSWORD, "new_password": "another-password"}, token=token)
+    lines = log.lines("password.changed", "session.ended")
+    assert [(line["event"], line["account_id"], line.get("cause")) for line in lines] == [
+        ("password.changed", 2, None),
+        ("session.ended", 2, "password.changed"),
+    ]

@@ -1,7 +1,9 @@
 """The running service: real processes, real sockets, and what is left of it when it is stopped or killed."""
 
+import json
 import os
 import re
+import select
 import signal
 import socket
 import sqlite3
@@ -9,8 +11,9 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from sqlalchemy import make_url
@@ -484,3 +487,147 @@ def test_starters_at_the_same_moment_share_key_and_administrator(sqlite: Databas
     finally:
         for server in servers:
             server.kill()
+
+
+# Whoever reaches the server directly
+
+SILENT = 2_500
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+
+
+def test_http_2_is_not_spoken(server: Server) -> None:
+    """Its preface is no request: no frame comes back, and so nothing that frames could do."""
+    answer = exchange(server, PREFACE)
+    assert not answer or answer.startswith(b"HTTP/1.1 4")
+    upgrade = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    answer = exchange(server, upgrade + b"HTTP2-Settings: AAMAAABkAAQAAP__\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_silent_connections_stop_nobody(databases: Databases, start_server: StartServer) -> None:
+    """2,500 of them, and while they stay a session is checked; the service stops as if there were none."""
+    server = start_server(databases.copy())
+    token = server.auth.token("user", PASSWORD)
+    with ExitStack() as stack:
+        silent = [stack.enter_context(server.connect()) for _ in range(SILENT)]
+        assert server.auth.verify(token).status == 200
+        # Answered although nobody had to go first: after a while the service hangs up on them.
+        assert select.select(silent[:1], [], [], 0)[0] == []
+        assert server.auth.login("user", PASSWORD).status == 200
+        assert server.stop() == 0
+
+
+def test_a_header_has_its_length(server: Server) -> None:
+    """32 KiB, and what the last read brought on top; what is longer is refused, or hung up on."""
+    small, large = (
+        exchange(server, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nx: " + b"x" * size + b"\r\n\r\n")
+        for size in (16_000, 200_000)
+    )
+    assert small.startswith(b"HTTP/1.1 200 ")
+    assert not large or large.startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
+def test_a_header_that_never_ends_is_hung_up_on(server: Server) -> None:
+    """Whoever sends half of one holds the connection for ten seconds (Granian's own patience is thirty)."""
+    with server.connect() as connection:
+        connection.settimeout(20)
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
+        received = connection.recv(65536)
+    assert not received or received.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("kind", ["form", "json"])
+@pytest.mark.parametrize("announced", [True, False], ids=["with length", "chunked"])
+def test_a_login_cut_off_at_any_byte_opens_nothing(kind: str, announced: bool, server: Server) -> None:
+    """Nor is it a wrong guess: after them all there are as many guesses as before, and the whole one gets in."""
+    form = {"username": "user", "password": PASSWORD}
+    body = (urlencode(form) if kind == "form" else json.dumps(form)).encode()
+    head = "POST /api/auth/login HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    head += f"Content-Type: {FORM if kind == 'form' else JSON}\r\n"
+    name = f"{'whole' if announced else 'chunked'}-{kind}"
+    if announced:
+        head += f"Content-Length: {len(body)}\r\n"
+    else:
+        head += "Transfer-Encoding: chunked\r\n"
+        body = b"%x\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (9, body[:9], len(body) - 9, body[9:])
+
+    def send(end: int) -> bytes:
+        with server.connect() as connection:
+            connection.sendall(f"{head}X-Request-ID: {name}-{end}\r\n\r\n".encode() + body[:end])
+            if end < len(body):
+                connection.shutdown(socket.SHUT_WR)
+            try:
+                return b"".join(iter(lambda: connection.recv(65536), b""))
+            except ConnectionResetError:
+                return b""
+
+    # What a chunked object lacks at its very end is only what says that no more comes.
+    last = len(body) - (7 if name == "chunked-json" else 0)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(send, range(last)))
+    wait_for(lambda: server.log.count(f'"{name}-') >= last)
+    lines = [line for line in server.log_lines if line.get("request_id", "").startswith(f"{name}-")]
+    assert {(line["event"], line["status"]) for line in lines} <= {("request", 400), ("request", 411)}
+    assert send(len(body)).startswith(b"HTTP/1.1 411 " if name == "chunked-form" else b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        *("-1", "+5", "5_0", "0x5", "5, 6", "", " ", "5 5", "9" * 30, "1e1", "5\r\nContent-Length: 6"),
+        "5\r\nTransfer-Encoding: chunked",
+    ],
+)
+def test_a_doubtful_length_is_no_request(lengths: str, server: Server) -> None:
+    """What two parsers might read differently is refused, or read with what follows as part of nothing."""
+    head = f"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: {lengths}\r\n"
+    smuggled = b"GET /api/auth/verify HTTP/1.1\r\nHost: x\r\nX-Request-ID: smuggled\r\n\r\n"
+    with server.connect() as connection:
+        connection.sendall(head.encode() + b"Content-Type: application/x-www-form-urlencoded\r\n\r\nhello" + smuggled)
+        connection.shutdown(socket.SHUT_WR)
+        try:
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        except ConnectionResetError:
+            answer = b""
+    assert not answer or re.match(rb"HTTP/1\.1 4\d\d ", answer)
+    assert b"smuggled" not in answer or not lengths.strip()
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [b"5;a=b\r\nhello\r\n0\r\n\r\n", b"5 \r\nhello\r\n0\r\n\r\n", b"-5\r\nhello\r\n0\r\n\r\n",
+     b"+5\r\nhello\r\n0\r\n\r\n", b"5\nhello\n0\n\n", b"ffffffffffffffff\r\nhello",
+     b"5;" + b"x" * 20_000 + b"\r\nhello\r\n0\r\n\r\n",
+     b"5\r\nhelloXX0\r\n\r\n", b"0\r\nsatoken: x\r\n\r\n"],
+    ids=range(9),
+)  # fmt: skip
+def test_odd_chunks_are_no_body(chunks: bytes, server: Server) -> None:
+    """Refused, never a 5xx; the service goes on."""
+    head = b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+    head += b"Content-Type: application/json\r\n\r\n"
+    with server.connect() as connection:
+        connection.sendall(head + chunks)
+        connection.shutdown(socket.SHUT_WR)
+        try:
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        except ConnectionResetError:
+            answer = b""
+    assert not answer or re.match(rb"HTTP/1\.1 4\d\d ", answer)
+    assert server.answers()
+
+
+def test_stuck_bodies_refuse_no_login_from_elsewhere(databases: Databases, start_server: StartServer) -> None:
+    """200 bodies of one address that never end: others log in, and every check is answered."""
+    server = start_server(databases.copy())
+    head, _, _ = post("/api/auth/login", b"x" * 100).partition(b"\r\n\r\n")
+    with ExitStack() as stuck:
+        for _ in range(200):
+            connection = stuck.enter_context(closing(socket.socket()))
+            connection.bind(("127.0.0.2", 0))
+            connection.connect(("127.0.0.1", server.port))
+            connection.sendall(head + b"\r\n\r\nx")
+        # Whoever is refused a place is told; the others hold theirs.
+        wait_for(lambda: server.log.count('"cause": "busy"') >= 200 - 128)
+        token = server.auth.token("user", PASSWORD)
+        assert [server.auth.verify(token).status for _ in range(20)] == [200] * 20

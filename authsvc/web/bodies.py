@@ -63,7 +63,7 @@ class Bodies:
         if announced is not None and len(body) < length:
             raise IncompleteBody
         # Chunked: nobody says whether the last chunk arrived. Only a JSON object proves its own end.
-        if announced is None and request.mimetype != "application/json":
+        if body and announced is None and request.mimetype != "application/json":
             raise LengthRequired
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))

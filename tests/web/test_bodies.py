@@ -81,6 +81,12 @@ def test_a_chunked_form_is_refused(app: Flask, token: str, query: Query) -> None
     assert untouched(app, query)
 
 
+def test_an_empty_chunked_body_is_none(app: Flask, token: str) -> None:
+    """Some clients announce one with whatever they post."""
+    assert reason(post(app, "/api/auth/login", io.BytesIO(), token=token)) == (200, None)
+    assert post(app, "/api/auth/logout", io.BytesIO(), token=token) == (200, {"code": 200})
+
+
 def test_chunked_json_counts_when_it_is_whole(app: Flask, token: str, query: Query) -> None:
     """An object proves its own end, and nothing shorter is one."""
     body = json.dumps(CHANGE).encode()
