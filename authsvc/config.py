@@ -335,7 +335,8 @@ def _risks(config: Config) -> Iterator[tuple[bool, RiskyButLegal]]:
 
 def _is_everybodys(path: Path) -> bool:
     try:
-        return bool(path.stat().st_mode & _OTHERS)
+        # In a folder of its owner's alone nobody else gets to it.
+        return bool(path.stat().st_mode & _OTHERS and path.absolute().parent.stat().st_mode & _OTHERS)
     except OSError:
         return False  # it is not there, or not to be looked at: whoever wants to read it will tell
 

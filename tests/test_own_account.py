@@ -475,6 +475,35 @@ def test_a_login_that_renews_a_seed_meanwhile_changes_nothing(
     assert here.told("/otp/off", password=PASSWORD, otp_code=app.code()) == DONE
 
 
+# The trail
+
+
+def test_the_trail_has_what_the_owner_did(
+    person: Person, elsewhere: Person, command: Commands, clock: Clock, query: Query
+) -> None:
+    """Newest first, refusals with their cause, by the owner and from where; no secret is in it."""
+    person.post("/sessions/end", password=GUESS, session="others")
+    person.post("/sessions/end", password=PASSWORD, session=elsewhere.handle())
+    app = person.enrol()
+    clock.advance(30)
+    person.post("/otp/recovery", password=f"{PASSWORD},{app.recovery_codes[0]}")
+    person.post("/otp/off", password=PASSWORD, otp_code=app.code())
+    person.change_at_the_console()
+    trail = command.json("account", "history", "user")
+    assert [(row["event"], row["detail"]) for row in trail[:7]] == [
+        ("password.changed", {}),
+        ("otp.disabled", {}),
+        ("otp.recovery_codes_renewed", {}),
+        ("otp.recovery_code_used", {}),
+        ("otp.enabled", {}),
+        ("session.ended", {"cause": "owner", "count": 1}),
+        ("reauthentication.refused", {"cause": "wrong_password"}),
+    ]
+    assert {(row["by"], row["address"], row["account_id"]) for row in trail[:7]} == {("self", HOME, 2)}
+    kept = str(query("SELECT * FROM trail"))
+    assert not [text for text in (app.seed, *app.recovery_codes, app.code(), PASSWORD, GUESS, NEW) if text in kept]
+
+
 # At the same moment
 
 

@@ -44,7 +44,7 @@ POSTED = {
     "/otp/off": {"password": PASSWORD, "otp_code": "123456"},
 }
 """What is posted, and all that it takes."""
-CLEARED = ["", "Expires=Thu, 01 Jan 1970 00:00:00 GMT", "HttpOnly", "Max-Age=0", "Path=/", "SameSite=Lax"]
+CLEARED = ["satoken", "", "Expires=Thu, 01 Jan 1970 00:00:00 GMT", "HttpOnly", "Max-Age=0", "Path=/", "SameSite=Lax"]
 
 
 class PasswordPage(Console):
