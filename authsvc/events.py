@@ -56,7 +56,10 @@ class Actor:
     """The client's, where there is one."""
 
 
-acting: ContextVar[Actor] = ContextVar("acting", default=Actor())  # noqa: B039 - frozen
+SERVICE = Actor()
+"""The service by itself."""
+
+acting: ContextVar[Actor] = ContextVar("acting", default=SERVICE)
 """On whose behalf this thread works."""
 
 

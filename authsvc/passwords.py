@@ -34,7 +34,7 @@ _SCRYPT = re.compile(r"scrypt:([0-9]{1,9}):([0-9]{1,4}):([0-9]{1,4})")
 _PBKDF2 = re.compile(r"pbkdf2:(\w+):([0-9]{1,12})")
 _NO_MEMORY = argon2.low_level.error_to_str(-22)  # ARGON2_MEMORY_ALLOCATION_ERROR
 _SHORTEST_DIGEST = 16  # bytes: none of the schemes makes a shorter one
-_SHORTEST_SALT = 8  # bytes, of argon2
+_ARGON2_SALT_MIN, _ARGON2_DIGEST_MIN = 8, 4  # bytes (RFC 9106, section 3.1)
 _SA_PLUS = "sa-plus"
 
 
@@ -197,8 +197,8 @@ def _check_form(stored: str) -> None:
             salt, digest = (_decoded(each) for each in _plain(stored).split("$")[-2:])
             parameters = argon2.extract_parameters(_plain(stored))
             is_whole = (
-                len(salt) >= _SHORTEST_SALT
-                and len(digest) >= _SHORTEST_DIGEST
+                len(salt) >= _ARGON2_SALT_MIN
+                and len(digest) >= _ARGON2_DIGEST_MIN
                 and parameters.time_cost >= 1 <= parameters.parallelism
                 and parameters.memory_cost >= 8 * parameters.parallelism
             )
@@ -215,6 +215,8 @@ def _check_form(stored: str) -> None:
 
 
 def _decoded(text: str) -> bytes:
+    if "=" in text:  # argon2 writes base64 without it
+        raise ValueError
     return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
 
 

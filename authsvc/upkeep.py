@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -87,7 +88,7 @@ class Upkeep:
 
     def _foreign_sessions(self, repository: Repository, now: float) -> int:
         since = self._keys.since(repository)
-        return repository.bulk.live_sessions(now, before=now if since is None else since)
+        return repository.bulk.live_sessions(now, before=math.inf if since is None else since)
 
     def _can_read(self, seed: str, account_id: int) -> bool:
         try:

@@ -1,25 +1,30 @@
 """The administrator's command line."""
 
+import getpass
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 from werkzeug.security import generate_password_hash
 
 from authsvc.store import causes
-from tests.conftest import Commands, MakeApp
+from tests.conftest import Clock, Commands, MakeApp
 from tests.databases import PASSWORD, PHONE, SECRET_KEY, Databases
-from tests.dialects import Auth
+from tests.dialects import Auth, in_process
 from tests.servers import ROOT
 
 COMMANDS = [
     "account",
     *(f"account {verb}" for verb in ("add", "list", "show", "set", "password", "disable", "enable")),
-    *(f"account {verb}" for verb in ("sessions", "logout")),
+    *(f"account {verb}" for verb in ("sessions", "logout", "delete", "history")),
+    "history",
+    *(f"data {verb}" for verb in ("export", "import", "check", "reencrypt")),
     "role",
-    *(f"role {verb}" for verb in ("add", "list", "grant", "revoke")),
+    *(f"role {verb}" for verb in ("add", "list", "set", "delete", "grant", "revoke")),
     "appcfg",
     "appcfg get",
     "appcfg set",
@@ -174,7 +179,176 @@ def test_account_logout_ends_them(command: Commands) -> None:
     assert command.json("account", "sessions", "user") == []
 
 
+def test_account_list_finds(command: Commands) -> None:
+    """By a part of the name or phone, in any case; by role; by whether it is disabled; the first so many."""
+    command("account", "add", "Zoë%", "--role", "admin", "--password-stdin", stdin=NEW_PASSWORD)
+    command("account", "disable", "user")
+
+    def found(*options: str) -> list[str]:
+        return [account["name"] for account in command.json("account", "list", *options)]
+
+    assert found("--search", "OË") == found("--search", "%") == ["Zoë%"]
+    assert found("--search", PHONE[3:]) == found("--disabled") == ["user"]
+    assert found("--role", "admin", "--search", "o") == ["Zoë%"]
+    assert found("--limit", "2") == ["admin", "user"]
+    assert command.refusal("account", "list", "--role", "no").startswith("no role has this code")
+
+
+def test_an_account_is_renamed(command: Commands, auth: Auth) -> None:
+    """It keeps its id, its password and its sessions."""
+    token = auth.token("user", PASSWORD)
+    command("account", "set", "user", "--name", "Neu")
+    assert command.json("account", "show", "2")["name"] == "Neu"
+    assert auth.verify(token).data["username"] == "Neu"
+    assert auth.login("NEU", PASSWORD).status == 200
+    assert command.refusal("account", "set", "2", "--name", "ADMIN") == "this name is already in use"
+
+
+def test_an_account_is_deleted_for_good(command: Commands, auth: Auth) -> None:
+    """With its sessions; whom it created stays, its trail does, and its id is never given again."""
+    token = auth.token("user", PASSWORD)
+    command("account", "otp", "user")
+    command("account", "add", "child", "--created-by", "user", "--password-stdin", stdin=NEW_PASSWORD)
+    command("account", "delete", "3", "--yes")
+    command("account", "add", "next", "--password-stdin", stdin=NEW_PASSWORD)
+    assert command.json("account", "show", "next")["id"] == 4
+    command("account", "delete", "user", "--yes")
+    assert auth.verify(token).status == 401
+    assert command.refusal("account", "show", "user") == "no account has this key"
+    newest = command.json("account", "history", "2")[0]
+    assert (newest["event"], newest["detail"]) == ("account.deleted", {"name": "user"})
+
+
+def test_what_cannot_be_undone_asks_first(command: Commands) -> None:
+    """No is no; what cannot be done at all is refused without asking."""
+    assert command.run("account", "delete", "user", stdin="n\n").exit_code == 1
+    assert command.json("account", "show", "user")["id"] == 2
+    assert command.refusal("account", "delete", "nobody") == "no account has this key"
+    assert command.refusal("role", "delete", "nobody").startswith("no role has this code")
+    assert command("account", "delete", "user", stdin="y\n").endswith("Deleted.\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "refusal"),
+    [
+        ("account add user", "this name is already in use"),
+        ("account add new --id 2", "this id is already in use"),
+        ("account add new --phone 13800000000", "this phone is already in use"),
+        ("account add new --created-by nobody", "no account has this key"),
+        ("account add new --role no", "no role has this code (`flask role list` shows them)"),
+    ],
+)
+def test_a_password_is_asked_for_last(line: str, refusal: str, command: Commands) -> None:
+    """After all that can be refused without one."""
+    assert command.refusal(*line.split()) == refusal
+
+
+def test_an_account_is_made_under_an_id(command: Commands) -> None:
+    """And the numbering goes on behind it."""
+    for line in ("account add a --id 500", "account add b"):
+        command(*line.split(), "--password-stdin", stdin=NEW_PASSWORD)
+    assert [account["id"] for account in command.json("account", "list")] == [1, 2, 500, 501]
+
+
+def test_who_is_locked_is_shown(command: Commands, auth: Auth) -> None:
+    """Until when, and how many wrong guesses there were."""
+    for _ in range(5):
+        auth.login("user", "wrong")
+    shown = command.json("account", "show", "user")
+    assert (shown["recent_failures"], shown["locked_until"]) == (5, "2026-02-02T02:45:00+00:00")
+    command("account", "unlock", "user")
+    assert command.json("account", "show", "user") == SHOWN
+
+
+def test_an_empty_list_says_that_it_is_empty(command: Commands) -> None:
+    """To a person; a script gets an empty array."""
+    assert command("account", "sessions", "user") == "No live sessions.\n"
+    assert command("account", "list", "--search", "nobody") == "No accounts.\n"
+    assert command("history", "--event", "logout") == "Nothing is known.\n"
+    assert command.json("history", "--event", "logout") == []
+
+
+# The trail
+
+
+def test_the_trail_tells_what_happened_and_who_did_it(command: Commands, auth: Auth, clock: Clock) -> None:
+    """Newest first: the owner's acts with their address, a command's with the system's user."""
+    auth.login("user", "wrong")
+    clock.advance(1)
+    auth.logout(auth.token("user", PASSWORD))
+    command("account", "disable", "user")
+    trail = command.json("account", "history", "user")
+    assert [(each["event"], each["by"] == "self", each["address"]) for each in trail[:4]] == [
+        ("account.disabled", False, None),
+        ("logout", True, "127.0.0.1"),
+        ("login.succeeded", True, "127.0.0.1"),
+        ("login.refused", True, "127.0.0.1"),
+    ]
+    assert (trail[0]["by"], trail[3]["detail"]) == (getpass.getuser(), {"cause": "wrong_password"})
+    assert trail[3]["at"] == "2026-02-02T02:40:00+00:00"
+    assert trail[-1] == trail[-1] | {"event": "account.added", "by": "service", "account_id": 2}
+    assert command.json("account", "history", "user", "--limit", "2") == trail[:2]
+
+
+def test_the_trail_is_searched(command: Commands, auth: Auth, clock: Clock) -> None:
+    """By time and by event; a table for people."""
+    auth.login("user", "wrong")
+    clock.advance(10)
+    auth.login("admin", PASSWORD)
+    assert [each["account_id"] for each in command.json("history", "--since", "2026-02-02 02:40:05")] == [1]
+    assert [each["account_id"] for each in command.json("history", "--event", "login.refused")] == [2]
+    heading, line = command("history", "--event", "login.refused").splitlines()
+    assert heading.split() == ["at", "event", "account_id", "by", "address", "detail"]
+    assert line.split() == [
+        "2026-02-02T02:40:00+00:00",
+        "login.refused",
+        "2",
+        "self",
+        "127.0.0.1",
+        "cause=wrong_password",
+    ]
+
+
+def test_what_concerns_nobody_leaves_no_trail(command: Commands, auth: Auth) -> None:
+    """Unknown names, and tries that were not even looked at."""
+    for _ in range(6):
+        auth.login("nobody", "wrong")
+        auth.login("user", "wrong")
+    assert [each["account_id"] for each in command.json("history", "--event", "login.refused")] == [2] * 5
+
+
+def test_what_was_undone_leaves_no_trail(command: Commands) -> None:
+    """It is written with what it tells, or not at all."""
+    before = command.json("history")
+    assert command.refusal("account", "set", "user", "--name", "admin")
+    assert command.json("history") == before
+
+
+def test_the_trail_ends(make_app: MakeApp, clock: Clock) -> None:
+    """After AUTHSVC_TRAIL_DAYS, by itself."""
+    app = make_app(AUTHSVC_TRAIL_DAYS="10")
+    command, auth = Commands(app), Auth(in_process(app))
+    clock.advance(10 * 86400 + 1)
+    for _ in range(16):
+        auth.login("user", PASSWORD)
+    assert {each["event"] for each in command.json("history")} == {"login.succeeded"}
+
+
 # Roles and the console's configuration
+
+
+def test_a_role_is_changed_and_deleted(command: Commands) -> None:
+    """Whoever has it keeps it; while somebody has it, it stays."""
+    command("role", "add", "a", "--name", "A", "--id", "70")
+    command("role", "set", "a", "--code", "b", "--name", "B")
+    assert command.json("role", "list")[-1] == {"id": 70, "code": "b", "name": "B", "permissions": []}
+    command("role", "grant", "b", "x")
+    command("account", "set", "user", "--role", "b")
+    assert command.refusal("role", "delete", "b", "--yes").startswith("accounts have this role")
+    assert command.refusal("role", "set", "b", "--code", "admin") == "this code is already in use"
+    command("account", "set", "user", "--role", "user")
+    command("role", "delete", "b", "--yes")
+    assert [role["code"] for role in command.json("role", "list")] == ["admin", "user"]
 
 
 def test_roles_are_made_and_given_permissions(command: Commands) -> None:
@@ -224,11 +398,23 @@ def test_a_refused_command_says_why_in_one_line(line: str, stdin: str, refusal: 
     assert command.refusal(*line.split(), stdin=stdin) == refusal
 
 
-def test_a_database_without_tables_is_told(make_app: MakeApp, databases: Databases) -> None:
+def test_a_database_without_tables_is_told(make_app: MakeApp, postgresql: Databases) -> None:
     """With the command that makes them."""
-    command = Commands(make_app(AUTHSVC_DATABASE_URL=databases.empty()))
+    command = Commands(make_app(AUTHSVC_DATABASE_URL=postgresql.empty()))
     told = command.run("account", "list").stderr.splitlines()[-1]
     assert told == f"Error: the database does not answer: {causes.TABLES}"
+
+
+def test_a_command_makes_neither_a_database_nor_a_key(sqlite: Databases) -> None:
+    """It says that there is none, in one line, and leaves nothing behind."""
+    folder = Path(str(make_url(sqlite.empty()).database)).parent
+    environ = {"PATH": os.environ["PATH"], "AUTHSVC_DATABASE_URL": f"sqlite:///{folder}/authsvc.db"}
+    flask = [sys.executable, "-m", "flask", "account", "list"]
+    for key in ({}, {"AUTHSVC_SECRET_KEY": SECRET_KEY}):
+        done = subprocess.run(flask, cwd=ROOT, env=environ | key, capture_output=True, text=True, check=False)
+        assert done.returncode
+        assert len(done.stderr.splitlines()) == 1
+        assert list(folder.iterdir()) == []
 
 
 def test_no_refusal_shows_a_password(command: Commands) -> None:

@@ -76,9 +76,9 @@ def test_a_console_without_a_password_tells_no_digest() -> None:
         (b'{"account": {}, "role": {}}', "is not an object with role, account, appcfg or session"),
         (b'{"account": []}', "account is not an object"),
         (b'{"appcfg": {}}', "appcfg is not text"),
-        (b'{"appcfg": "[]"}', "appcfg must be a JSON object"),
+        (b'{"appcfg": "[]"}', "appcfg must be a JSON object of up to 16384 characters"),
         (b'{"role": {"permissions": "bas"}}', "role permissions is not a list"),
-        (b'{"role": {"code": "a b"}}', "code must be printable and without spaces"),
+        (b'{"role": {"code": "a b"}}', "code must have 1 to 128 printable characters and no spaces"),
     ],
 )
 def test_a_line_that_is_none_says_why(line: bytes, problem: str) -> None:

@@ -410,11 +410,17 @@ def test_people_log_in_meanwhile(app: Flask, write: Callable[..., str]) -> None:
 
     thread = threading.Thread(target=log_in)
     thread.start()
-    with app.app_context(), Path(path).open("rb") as file:
-        told = lambda *_: None  # noqa: E731 - nothing is told
-        imported = parts(app).transfer.import_lines(file, dry_run=False, tell=told, warn=told, progress=told)
-    ended.set()
-    thread.join()
+    told = list[object]()
+    hear = lambda *line: told.append(line)  # noqa: E731
+    try:
+        with Path(path).open("rb") as file:
+            imported = parts(app).transfer.import_lines(
+                file, dry_run=False, tell=hear, warn=hear, progress=lambda *_: None
+            )
+    finally:
+        ended.set()
+        thread.join()
+    assert told == []
     assert imported.accounts_made == 3000
     assert set(answers) == {200}
 

@@ -35,7 +35,10 @@ _top = Group()
 @_top.command("history")
 @click.option("--since", type=_TimeType(), metavar="TIME", help="ISO 8601; AUTHSVC_TIMEZONE without a zone.")
 @click.option(
-    "--event", type=click.Choice(list(Event)), metavar="NAME", help="One kind of event, such as login.refused."
+    "--event",
+    type=click.Choice([event.value for event in Event]),
+    metavar="NAME",
+    help="One kind of event, such as login.refused.",
 )
 @as_json_option
 def history(since: float | None, event: str | None, as_json: bool) -> None:

@@ -43,7 +43,8 @@ class _Command(click.Command):
         try:
             return super().invoke(ctx)
         except errors.Refusal as refusal:
-            raise click.ClickException(REFUSALS[type(refusal)].format(refusal)) from None
+            kind = next(kind for kind in type(refusal).__mro__ if kind in REFUSALS)
+            raise click.ClickException(REFUSALS[kind].format(refusal)) from None
         finally:
             os.umask(umask)
             acting.reset(acts)

@@ -53,13 +53,13 @@ class Bulk:
         """The next PAGE accounts behind an id: id, password hash, encrypted seed."""
         columns = select(_account.id, _account.password_hash, _account.otp_seed)
         statement = columns.where(_account.id > after).order_by(_account.id).limit(PAGE)
-        return [row._tuple() for row in self._connection.execute(statement)]  # noqa: SLF001
+        return [tuple(row) for row in self._connection.execute(statement)]
 
     def seeds(self, after: int) -> Sequence[tuple[int, str]]:
         """The next PAGE accounts behind an id that have two-step verification on: id and encrypted seed."""
         columns = select(_account.id, _account.otp_seed).where(_account.otp_seed.is_not(None))
         statement = columns.where(_account.id > after).order_by(_account.id).limit(PAGE)
-        return [row._tuple() for row in self._connection.execute(statement)]  # noqa: SLF001
+        return [tuple(row) for row in self._connection.execute(statement)]
 
     def sessions(self, after: bytes) -> list[dict[str, Any]]:
         """The next PAGE sessions behind an `id_hash`."""

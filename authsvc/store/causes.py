@@ -36,7 +36,7 @@ _SQLSTATES = {
     "SQLITE_LOCKED": WRITER,
     "SQLITE_FULL": "its disk is full",
     "SQLITE_READONLY": READ_ONLY,
-    "SQLITE_CANTOPEN": "its file cannot be opened",
+    "SQLITE_CANTOPEN": "its file is not there, or cannot be opened",
     "SQLITE_NOTADB": "its file is damaged, or no database",
     "SQLITE_CORRUPT": "its file is damaged, or no database",
     "SQLITE_IOERR": "its disk cannot be read or written",

@@ -12,7 +12,7 @@ from werkzeug.routing import Rule
 
 from authsvc import logs
 from authsvc.config import Config
-from authsvc.events import Actor, acting
+from authsvc.events import SERVICE, Actor, acting
 from authsvc.web.bodies import Bodies
 from authsvc.web.request import Proxies, client_address
 
@@ -81,6 +81,7 @@ class Middleware:
             path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
             logs.request_ended(environ["REQUEST_METHOD"], path, int(code or 500), milliseconds, environ.get(CAUSE))
             logs.bind(None, None)
+            acting.set(SERVICE)
 
 
 def _refuse_odd_spellings() -> None:

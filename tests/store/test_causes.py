@@ -53,7 +53,7 @@ def postgres() -> Iterator[Postgres]:
         ("postgresql://app:{secret}@127.0.0.1:{nobody}/postgres", "nobody listens at its address"),
         ("postgresql://app:{secret}@/postgres?host=/nonexistent", "nobody listens at its address"),
         ("postgresql://app:{secret}@no.such.host.invalid/postgres", "its host's name is unknown"),
-        ("sqlite:////proc/nonexistent/authsvc.db", "its file cannot be opened"),
+        ("sqlite:////proc/nonexistent/authsvc.db", "its file is not there, or cannot be opened"),
         ("sqlite:///{damaged}", "its file is damaged, or no database"),
     ],
 )
