@@ -112,13 +112,16 @@ def _progress() -> Iterator[Callable[[str, int], None]]:
 @data_group.command("check")
 @click.pass_context
 def data_check(ctx: click.Context) -> None:
-    """Tell what goes wrong or will, a line each: a lost key, damaged hashes or seeds, another schema."""
+    """Tell what goes wrong or will, a line each: a lost key, damaged hashes or seeds, another schema, no room."""
     upkeep = parts().upkeep
     problems = 0
     for problem in upkeep.problems():
         click.echo(problem)
         problems += 1
     with suppress(Unavailable):  # it was told
+        for risk in parts().database.risks(parts().config.database_connections * parts().config.workers):
+            click.echo(f"{risk.id}: {risk.text}: {risk.hint}.")
+            problems += 1
         click.echo(f"{upkeep.waiting()} password hashes are imported or outdated, and wait for a login.")
     if problems:
         ctx.exit(1)

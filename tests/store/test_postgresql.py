@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 
 from authsvc.passwords import Passwords
 from authsvc.store import db
-from tests.conftest import Log, MakeApp, StartServer
+from tests.conftest import Commands, Log, MakeApp, StartServer
 from tests.databases import PASSWORD, PostgresDatabases, fill
 from tests.deployment import blocks
 from tests.dialects import Auth, in_process
@@ -153,3 +153,12 @@ def test_the_start_tells_where_the_server_has_not_room_for_all(
     risks = [line for line in service.log_lines if line["event"] == "setting.risky"]
     assert [risk["id"] for risk in risks] == ["authsvc.W011"] * warned
     assert not warned or "120 connections" in risks[0]["risk"]
+
+
+def test_data_check_tells_where_there_is_no_room(make_app: MakeApp) -> None:
+    """As the start does."""
+    app = make_app(AUTHSVC_WORKERS="3", AUTHSVC_DATABASE_CONNECTIONS="40")
+    result = Commands(app).run("data", "check")
+    assert result.exit_code == 1
+    assert "authsvc.W009: may open 120 connections" in result.stdout
+    assert "authsvc.W009" not in Commands(make_app(AUTHSVC_WORKERS="2")).run("data", "check").stdout
