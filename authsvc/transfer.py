@@ -142,7 +142,7 @@ class _Plan:
         # As they will be. A role that has no id yet has None.
         self._roles: dict[str, int | None] = {role.code: role.id for role in database.read(Repository.roles)}
         # In which line of this file something is said already.
-        self._said: dict[tuple[str, object], int] = {}
+        self._said: defaultdict[str, dict[object, int]] = defaultdict(dict)
         self._nobody: set[int] = set()
 
     def close(self) -> None:
@@ -190,7 +190,7 @@ class _Plan:
 
     def _say(self, number: int, what: str, value: object) -> None:
         """Refuse what an earlier line says already."""
-        earlier = self._said.setdefault((what, value), number)
+        earlier = self._said[what].setdefault(value, number)
         if earlier != number:
             raise Unusable(f"{what} is that of line {earlier}, too")
 
@@ -280,7 +280,7 @@ class _Plan:
         if (phone := values.get("phone")) is None:
             return
         owner = there.get(("phone", phone))
-        earlier = self._said.setdefault(("phone", phone), number)
+        earlier = self._said["phone"].setdefault(phone, number)
         if earlier != number or (owner and owner is not old):
             whose = f"that of line {earlier}, too" if earlier != number else "in use by another account"
             self._warn(number, f"phone is {whose}: left out")
@@ -351,7 +351,7 @@ class _Plan:
 
     def _absent(self, ids: set[int]) -> set[int]:
         """Which of these accounts are neither in the file nor there."""
-        unsaid = {account_id for account_id in ids if ("id", account_id) not in self._said}
+        unsaid = {account_id for account_id in ids if account_id not in self._said["id"]}
         return unsaid - {row["id"] for row in self._database.read(partial(_find, "id", unsaid))}
 
     # Write
