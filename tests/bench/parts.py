@@ -1,8 +1,10 @@
 """What is measured, part by part: each starts what it needs, lets its contestants take turns, and reports."""
 
+import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -32,7 +34,7 @@ from tests.servers import ROOT, Server, wait_for
 
 VERIFY, INFO, LOGIN = "/api/auth/verify", "/AccAdmin/getLoginInfo", "/api/auth/login"
 _COLUMNS = ("", "a second", "p50 ms", "p99 ms", "CPU us", "database CPU us")
-_FEW = 1000
+_FEW, _MANY = 1000, 20_000
 _FLOODERS = 64
 
 
@@ -191,6 +193,41 @@ def growth(house: House, plan: Plan) -> Report:
 # What the parts share
 
 
+def transfer(house: House, plan: Plan) -> Report:
+    """Export and import of 20,000 accounts with their sessions, by the commands."""
+    report = Report("Export and import", ("", "seconds", "peak MiB"))
+    for database in DATABASES:
+        source = house.population(database, _MANY)
+        source.hash_as_the_service()
+        seconds: dict[str, list[float]] = {"export": [], "import": []}
+        memory: dict[str, list[float]] = {name: [] for name in seconds}
+        for _ in range(plan.rounds):
+            target = house.population(database, 0)
+            with tempfile.NamedTemporaryFile() as file:
+                for name, url, options in (("export", source.url, ["--sessions"]), ("import", target.url, [])):
+                    took, peak = _command(url, "data", name, *options, file.name)
+                    seconds[name].append(took)
+                    memory[name].append(peak)
+        for (name, taken), most in zip(seconds.items(), (10, 30), strict=True):
+            report.rows.append((f"{name}, {database}", f"{Spread(taken):.1f}", f"{Spread(memory[name]):.0f}"))
+            report.goals.append(at_most(f"{name} on {database}", Spread(taken), most, " s"))
+            report.goals.append(at_most(f"{name} on {database}, peak", Spread(memory[name]), 100, " MiB"))
+    return report
+
+
+def _command(url: str, *arguments: str) -> tuple[float, float]:
+    """How long a command takes in seconds, and the most memory in MiB."""
+    environ = {"PATH": os.environ["PATH"], "AUTHSVC_DATABASE_URL": url, "AUTHSVC_SECRET_KEY": SECRET_KEY}
+    before, flask = time.perf_counter(), [sys.executable, "-m", "flask", *arguments]
+    quiet = subprocess.DEVNULL
+    with (
+        subprocess.Popen(flask, cwd=ROOT, env=environ, stdout=quiet, stderr=quiet) as process,
+        peak_memory(process.pid) as samples,
+    ):
+        assert process.wait() == 0
+    return time.perf_counter() - before, max(samples)
+
+
 def _checks(house: House, server: Server, population: Population, path: str, name: str) -> Contestant:
     asked = [request(path, {"satoken": token}) for token in population.tokens]
     # The console's HTTP status is 200 whatever the verdict: ask once, and see.
@@ -344,5 +381,5 @@ def _listen(app: Flask, counted: Counter[str], exits: ExitStack) -> None:
 
 
 PARTS: dict[str, Callable[[House, Plan], Report]] = {
-    part.__name__: part for part in (checks, logins, flood, start, statements, growth)
+    part.__name__: part for part in (checks, logins, flood, start, statements, growth, transfer)
 }
