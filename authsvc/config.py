@@ -4,6 +4,7 @@ import ipaddress
 import os
 import re
 import secrets
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -288,8 +289,9 @@ def _value(environ: Mapping[str, str], name: str) -> str:
 
 def _contents(path: str, name: str) -> str:
     try:
+        status = Path(path).stat()
         # A pipe may never be written, a device never end.
-        if not Path(path).is_file() or Path(path).stat().st_size > _SECRET_FILE_MAX:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _SECRET_FILE_MAX:
             raise ValueError(f"{name} cannot be read: it is no file, or longer than {_SECRET_FILE_MAX} bytes")
         return Path(path).read_text("utf-8").removesuffix("\n").removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:

@@ -47,7 +47,8 @@ def response_to(method: str, path: str, status: int) -> Any:
         responses = operations()[method, path]["responses"]
     else:
         elsewhere = "NotFound" if path not in DOCUMENT["paths"] else "MethodNotAllowed"
-        names = {"404": "NotFound", "405": "MethodNotAllowed", "413": "BodyTooLarge"}
+        names = {"400": "BrokenOff", "404": "NotFound", "405": "MethodNotAllowed"}
+        names |= {"411": "NoLength", "413": "BodyTooLarge"}
         if f"{path}/".startswith("/AccAdmin/"):
             names = {"200": f"Console{elsewhere}"}
         responses = {each: DOCUMENT["components"]["responses"][name] for each, name in names.items()}

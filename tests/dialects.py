@@ -38,10 +38,11 @@ class Answer:
 
     @property
     def cookie(self) -> list[str]:
-        """The token's cookie: its value, then its attributes in alphabetical order."""
+        """The token's cookie: its name, its value, then its attributes in alphabetical order."""
         (line,) = self.headers.getlist("Set-Cookie")
         pair, *attributes = line.split("; ")
-        return [parse_cookie(pair)["satoken"], *sorted(attributes)]
+        ((name, value),) = parse_cookie(pair).items()
+        return [name, value, *sorted(attributes)]
 
 
 class Send(Protocol):

@@ -13,6 +13,7 @@ from werkzeug import exceptions as http
 
 from authsvc import errors
 from authsvc.web import acc_admin, api_auth
+from authsvc.web.bodies import IncompleteBody
 from authsvc.web.request import CrossSite, UnreadableBody
 
 Verdict = tuple[int, str | None]
@@ -67,6 +68,7 @@ _UNUSABLE, _UNKNOWN, _TROUBLE = (500, "参数错误"), (401, "未登录，请登
 BAD_PARAMETER = _promise(errors.BadParameter, (400, "Parameter {}."), _UNUSABLE)
 ABSENT_PARAMETER = _promise(errors.AbsentParameter, BAD_PARAMETER.auth, (500, "请提供key与password参数"))
 UNREADABLE_BODY = _promise(UnreadableBody, (400, "Body is not a JSON object."), _UNUSABLE)
+INCOMPLETE_BODY = _promise(IncompleteBody, (400, "Body is incomplete."), _UNUSABLE)
 WRONG_CREDENTIALS = _promise(errors.WrongCredentials, (403, "Wrong username or password."), (500, "账号或密码错误"))
 CODE_REQUIRED = _promise(errors.CodeRequired, (403, "One-time code is required."), (500, "请提供二步验证码"))
 WRONG_CODE = _promise(errors.WrongCode, (403, "Wrong one-time code."), (500, "二步验证码错误"))
@@ -89,6 +91,7 @@ UNAVAILABLE = _promise(errors.Unavailable, (503, "Service is unavailable."), _TR
 BAD_REQUEST = _promise(http.BadRequest, (400, "Request cannot be read."), _TROUBLE)
 UNKNOWN_PATH = _promise(http.NotFound, (404, "Path is unknown."), (404, "接口不存在"))
 WRONG_METHOD = _promise(http.MethodNotAllowed, (405, "Method is not allowed."), (500, "不支持的请求方式"))
+NO_LENGTH = _promise(http.LengthRequired, (411, "Body has no length."), _UNUSABLE)
 TOO_LARGE = _promise(http.RequestEntityTooLarge, (413, "Body is longer than 16 KiB."), _UNUSABLE)
 WRONG_TYPE = _promise(http.UnsupportedMediaType, (415, "Body is neither a form nor JSON."), _UNUSABLE)
 DEFECT = _promise(Exception, (500, "Something went wrong."), _TROUBLE)

@@ -13,6 +13,7 @@ if [ $# -ne 1 ] || [ -z "${AUTHSVC_SMOKE_USER:-}" ] || [ -z "${AUTHSVC_SMOKE_PAS
   exit 2
 fi
 base=${1%/}
+case $base in https://*) cookie=__Host-satoken ;; *) cookie=satoken ;; esac
 failed=0
 
 # Each sets $answer to the head and the body. What is secret goes through standard input.
@@ -51,9 +52,9 @@ expect "the database answers" 200 '"ready"'
 login /api/auth/login username "no $AUTHSVC_SMOKE_PASSWORD"
 expect "/api/auth: a wrong password is refused" 403 '"Wrong username or password\."'
 login /api/auth/login username "$AUTHSVC_SMOKE_PASSWORD"
-expect "/api/auth: login" 200 '"username":' '^satoken: *[^ ]' '^set-cookie: satoken=.*HttpOnly'
+expect "/api/auth: login" 200 '"username":' '^satoken: *[^ ]' "^set-cookie: $cookie=.*HttpOnly"
 token=$(printf '%s\n' "$answer" | grep -i '^satoken:' | tr -d '\r' | cut -d ' ' -f 2)
-get_with "Cookie: satoken=$token" /api/auth/login
+get_with "Cookie: $cookie=$token" /api/auth/login
 expect "/api/auth: who am I, by cookie" 200 '"username":'
 get_with "Authorization: Bearer $token" /api/auth/verify
 expect "/api/auth: verify, by Authorization header" 200 '^remote-id: *[0-9]'

@@ -86,7 +86,7 @@ def test_a_password_is_asked_for_twice(command: Commands, auth: Auth) -> None:
 
 def test_a_hash_can_be_given_instead(command: Commands, auth: Auth) -> None:
     """A hash from elsewhere comes in by standard input too."""
-    stored = generate_password_hash(NEW_PASSWORD, "pbkdf2:sha256:10")
+    stored = generate_password_hash(NEW_PASSWORD, "pbkdf2:sha256:100000")
     command("account", "add", "new", "--password-hash-stdin", stdin=f"{stored}\n")
     assert auth.login("new", NEW_PASSWORD).status == 200
 
@@ -212,7 +212,7 @@ def test_appcfg_is_kept_as_written(command: Commands) -> None:
         ),
         ("role add admin --name x", "", "this code is already in use"),
         ("role grant nosuch x", "", "no role has this code (`flask role list` shows them)"),
-        ("appcfg set []", "", "appcfg must be a JSON object"),
+        ("appcfg set []", "", "appcfg must be a JSON object of up to 16384 characters"),
     ],
 )
 def test_a_refused_command_says_why_in_one_line(line: str, stdin: str, refusal: str, command: Commands) -> None:

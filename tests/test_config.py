@@ -73,6 +73,8 @@ def test_settings_are_taken_over(read: Callable[..., Config]) -> None:
         PORT="80",
         WORKERS="3",
         THREADS="4",
+        LIMIT_OTP_ROW="0",
+        PASSWORD_MIN="15",
         LOG_LEVEL="debug",
     )
     assert (config.database_url.drivername, config.database_url.password) == ("postgresql+psycopg", SECRET)
@@ -81,7 +83,7 @@ def test_settings_are_taken_over(read: Callable[..., Config]) -> None:
     assert config.cors_origins == {"https://console.example", "http://localhost:8080"}
     assert (str(config.timezone), config.admin_password) == ("Asia/Shanghai", SECRET)
     assert (config.host, config.port, config.workers, config.threads) == ("0.0.0.0", 80, 3, 4)
-    assert config.log_level == "DEBUG"
+    assert (config.log_level, config.limit_otp_row, config.password_min) == ("DEBUG", 0, 15)
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
@@ -98,6 +100,8 @@ WHOLE_NUMBERS = {
     "PORT": "from 1 to 65535",
     "WORKERS": "from 1 to 256",
     "THREADS": "from 1 to 1024",
+    "LIMIT_OTP_ROW": "from 0 to 1000000",
+    "PASSWORD_MIN": "from 8 to 256",
 }
 NOT_A_FILE = "must name a file, as sqlite:///path or sqlite:////absolute/path"
 NO_ORIGIN = "must list origins such as https://console.example, without a path"
@@ -113,6 +117,7 @@ NO_ZONE = "is not a time zone this machine knows, such as Asia/Shanghai"
             for value in ("-1", "+5", "1_0", " 7", "7 ", "1.0", "0x1", "٧", "７", "²", "x", "9" * 5000, "400000000")
         ),
         *((name, "0", f"must be a whole number {WHOLE_NUMBERS[name]}") for name in ("SESSION_LIFETIME", "PORT")),
+        ("PASSWORD_MIN", "7", f"must be a whole number {WHOLE_NUMBERS['PASSWORD_MIN']}"),
         ("DATABASE_URL", "authsvc.db", "is not a database URL"),
         ("DATABASE_URL", "postgresql://db.example:port/authsvc", "is not a database URL"),
         ("DATABASE_URL", f"mysql://root:{SECRET}@db.example/authsvc", "must begin with sqlite:/// or postgresql://"),
@@ -139,6 +144,11 @@ NO_ZONE = "is not a time zone this machine knows, such as Asia/Shanghai"
         ("TIMEZONE", "/etc/localtime", NO_ZONE),
         ("TIMEZONE", "Asia", NO_ZONE),
         ("ADMIN_PASSWORD", "short", "must have 8 to 256 characters"),
+        (
+            "ADMIN_PASSWORD",
+            "admin2026",
+            "is little more than the account's name or phone, or a word of this service",
+        ),
         ("ADMIN_PASSWORD", "iloveyou", "is one of the most common passwords"),
         ("LOG_LEVEL", "LOUD", "must be DEBUG, INFO, WARNING, ERROR or CRITICAL"),
         *((f"{name}_FILE", "/nonexistent", None) for name in sorted(SECRETS)),
@@ -163,14 +173,15 @@ def test_all_problems_are_told_at_once(problems: Callable[..., list[str]]) -> No
         "SECRET_KEY_FALLBACKS": "x",
         "SESSION_LIFETIME": "x",
         "SESSION_IDLE_TIMEOUT": "x",
+        "LIMIT_OTP_ROW": "x",
         "TRUSTED_PROXIES": "x",
         "CORS_ORIGINS": "x",
         "TIMEZONE": "x",
-        "ADMIN_PASSWORD": "x",
         "PORT": "x",
         "WORKERS": "x",
         "THREADS": "x",
         "LOG_LEVEL": "x",
+        "ADMIN_PASSWORD": "x",  # last, as another setting tells how long it must be
     }
     assert [problem.partition(":")[0] for problem in problems(**bad)] == [f"AUTHSVC_{name}" for name in bad]
 

@@ -14,10 +14,11 @@ import pytest
 from flask import Flask
 from sqlalchemy import event
 
+from authsvc.identifiers import by_name
 from authsvc.parts import parts
 from authsvc.passwords import Passwords
 from authsvc.store import db
-from authsvc.throttle import KNOWN_ADDRESS_DAYS
+from authsvc.throttle import KNOWN_ADDRESS_DAYS, by_key
 from tests.conftest import Authenticator, Clock, Commands, Log, MakeApp
 from tests.databases import PASSWORD, PHONE
 from tests.dialects import Auth, Console, in_process
@@ -197,17 +198,36 @@ def test_a_clock_that_is_set_back_prolongs_no_block(
 @pytest.mark.parametrize(
     ("by_auth", "by_console"),
     [
-        pytest.param(["user", "USER", "ｕｓｅｒ"], ["user", "2", PHONE, "User"], id="somebody"),
+        pytest.param(["user", "USER", "ｕｓｅｒ"], ["user", "User"], id="somebody"),
         pytest.param(["nobody", "NOBODY", "ｎｏｂｏｄｙ"], ["nobody", "Nobody"], id="nobody"),
     ],
 )
-def test_an_account_has_its_counters_by_any_key(app: Flask, by_auth: list[str], by_console: list[str]) -> None:
-    """Name, id and phone in whatever spelling, in both dialects: five wrong guesses in all."""
+def test_a_name_has_one_counter_in_any_spelling(app: Flask, by_auth: list[str], by_console: list[str]) -> None:
+    """In both dialects together: five wrong guesses in all."""
     auth, console = door_of(app, Auth), door_of(app, Console)
     spellings = [(auth, key) for key in by_auth] + [(console, key) for key in by_console]
     for _, (door, key) in zip(range(5), cycle(spellings), strict=False):
         guess(door, key=key)
     assert {door(PASSWORD, key) for door, key in spellings} == {throttled(300)}
+
+
+@pytest.mark.parametrize(("name", "number", "phone"), [("user", "2", PHONE), ("nobody", "99", "13900000000")])
+def test_a_full_counter_ties_no_keys_together(app: Flask, name: str, number: str, phone: str) -> None:
+    """Name, id and phone have five wrong guesses each, be they one account's or nobody's."""
+    door, keys = door_of(app, Console), (name, number, phone)
+    for key in keys:
+        guess(door, times=5, key=key)
+    assert {door(PASSWORD, key) for key in keys} == {throttled(300)}
+
+
+def test_the_guesses_of_a_day_are_the_accounts(make_app: MakeApp) -> None:
+    """By whichever of its keys, in whichever dialect and from wherever they come."""
+    app = make_app(AUTHSVC_LIMIT_ACCOUNT="6/86400")
+    auth, console = door_of(app, Auth), door_of(app, Console)
+    keys = [(auth, "user"), (console, "user"), (console, "2"), (console, PHONE)]
+    for number, (door, key) in zip(range(6), cycle(keys), strict=False):
+        guess(door, key=key, at=stranger(number))
+    assert {door(PASSWORD, key, at=ELSEWHERE) for door, key in keys} == {throttled(DAY)}
 
 
 @pytest.mark.parametrize("key", ["nobody", "99", "99999999999999999999", "13900000000"])
@@ -346,7 +366,7 @@ def test_an_opened_session_forgives_one_counter_only(door: Door, authenticator: 
     assert list(map(tuple, counted)) == [
         ("id:1", "", "account", 1),
         ("id:2", "", "account", 1),
-        ("id:1", HOME, "account_address", 1),
+        (by_key(by_name("admin")), HOME, "account_address", 1),
         ("", HOME, "address", 2),
         ("id:2", "", "otp", 1),
     ]

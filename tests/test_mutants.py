@@ -48,23 +48,29 @@ MUTANTS = [
     Mutant(
         "full counters are looked at before hashing only",
         "authentication.py",
-        "        self.refuse_if_full(repository, match.counters, now, credentials)\n",
+        "        _refuse_if_full(repository, match.counters, now)\n",
         "",
         "test_guessing.py::test_what_happens_while_a_password_is_hashed_counts",
     ),
     Mutant(
         "full counters are looked at after hashing only",
         "authentication.py",
-        "            self.refuse_if_full(repository, counters, now, credentials)\n",
+        "            _refuse_if_full(repository, counters, now)\n",
         "",
         "test_guessing.py::test_a_refused_try_costs_no_hash",
     ),
     Mutant(
+        "the counter of an address goes by the account",
+        "throttle.py",
+        "return Counter(by_key(self.key), self.network",
+        "return Counter(self.account, self.network",
+        "test_guessing.py::test_a_full_counter_ties_no_keys_together",
+    ),
+    Mutant(
         "forgive after the password",
         "authentication.py",
-        "        self.refuse_if_full(repository, match.counters, now, credentials)\n",
-        "        self.refuse_if_full(repository, match.counters, now, credentials)\n"
-        "        repository.forgive(match.counters.pair())\n",
+        "        _refuse_if_full(repository, match.counters, now)\n",
+        "        _refuse_if_full(repository, match.counters, now)\n        repository.forgive(match.counters.pair())\n",
         "test_guessing.py::test_the_right_password_alone_does_not_forgive",
     ),
     Mutant(
@@ -112,8 +118,8 @@ MUTANTS = [
     Mutant(
         "a disabled account is told before its code",
         "authentication.py",
-        "        self.refuse_if_full(repository, match.counters, now, credentials)\n",
-        "        self.refuse_if_full(repository, match.counters, now, credentials)\n"
+        "        _refuse_if_full(repository, match.counters, now)\n",
+        "        _refuse_if_full(repository, match.counters, now)\n"
         '        if repository.account(Key("id", credentials.account_id)).disabled:\n'
         "            raise errors.AccountDisabled\n",
         "test_two_step.py::test_disabled_is_told_only_after_the_code",
@@ -121,9 +127,9 @@ MUTANTS = [
     Mutant(
         "an appended code is tried both ways",
         "authentication.py",
-        "            password, code = otp.split_appended(password)\n",
-        "            if not self._matches(credentials, password):\n"
-        "                password, code = otp.split_appended(password)\n",
+        "            given = otp.split_appended(password) if appended",
+        "            appended = appended and not self._matches(found, password)\n"
+        "            given = otp.split_appended(password) if appended",
         "test_two_step.py::test_an_appended_code_costs_no_second_hash",
     ),
 ]

@@ -29,7 +29,7 @@ from werkzeug.datastructures import Headers
 from authsvc import create_app
 from authsvc.config import load
 from authsvc.parts import parts
-from authsvc.web.middleware import BODY_MAX
+from authsvc.web.bodies import BODY_MAX
 from tests.conftest import servers
 from tests.databases import PASSWORD, SECRET_KEY, Databases, close
 from tests.dialects import FORM, Answer, Auth, Console
@@ -338,6 +338,7 @@ def test_the_client_is_the_peer_of_nginx_whatever_it_claims(claim: str, client: 
 def test_the_cookie_is_secure_whatever_the_client_claims(client: Client) -> None:
     """The request came over TLS, and a forged X-Forwarded-Proto does not deny it."""
     answer = client.auth.login("user", PASSWORD, headers={"X-Forwarded-Proto": "http"})
+    assert answer.cookie[0] == "__Host-satoken"
     assert "Secure" in answer.cookie
 
 
@@ -587,7 +588,7 @@ def test_nginx_logs_no_secret_whatever_goes_wrong(
     secret = {
         "satoken": token,
         "Authorization": f"Bearer {token}",
-        "Cookie": f"satoken={token}",
+        "Cookie": f"satoken={token}; __Host-satoken={token}",
         "Referer": f"/{query}",
     }
     failing, broken = start_nginx(free_port(), free_port()), start_nginx(*(replica.port for replica in replicas))

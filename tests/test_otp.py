@@ -65,7 +65,7 @@ def test_no_text_breaks_the_reading_of_codes(text: str) -> None:
     """Whatever is sent as a code is one, or it is not."""
     otp.recovery_hash(text)
     head, code = otp.split_appended(text)
-    assert text == (head if code is None else f"{head},{code}")
+    assert text in ({head} if code is None else {f"{head},{code}", f"{head}，{code}"})
     assert otp.time_step(RFC_SEED, text, 59) in {None, 0, 1, 2}
 
 
@@ -87,9 +87,12 @@ def test_a_clock_that_is_off_can_be_told(seconds: int, offset: int | None) -> No
         ("secret,12345", ("secret,12345", None)),
         ("secret,1234567", ("secret,1234567", None)),
         ("secret,１２３４５６", ("secret,１２３４５６", None)),
-        ("secret，123456", ("secret，123456", None)),
+        ("secret，123456", ("secret", "123456")),
+        ("a，b，123456", ("a，b", "123456")),
+        ("secret,abcd-2345-efgh-67ij-klmn-opqr", ("secret", "abcd-2345-efgh-67ij-klmn-opqr")),
         ("secret,123456 ", ("secret,123456 ", None)),
         ("secret,12345a", ("secret,12345a", None)),
+        ("secret,abcd-2345-efgh-67ij-klmn", ("secret,abcd-2345-efgh-67ij-klmn", None)),
         ("secret,abcd-2345-efgh", ("secret,abcd-2345-efgh", None)),
         (",123456", (",123456", None)),
         ("123456", ("123456", None)),
@@ -97,7 +100,7 @@ def test_a_clock_that_is_off_can_be_told(seconds: int, offset: int | None) -> No
     ],
 )
 def test_a_code_is_taken_off_the_end_of_a_password(password: str, parts: tuple[str, str | None]) -> None:
-    """Only what follows the last comma, and only where it has the form of a code."""
+    """Only what follows the last comma, of either width, and only where it has the form of a code."""
     assert otp.split_appended(password) == parts
 
 
@@ -109,11 +112,17 @@ def test_a_seed_is_fresh_and_long() -> None:
 
 
 def test_recovery_codes_are_ten_and_known_by_their_hash() -> None:
-    """Ten different codes of 80 bits, each stored as its SHA-256."""
+    """Ten different codes of 120 bits, each stored as its SHA-256."""
     codes = otp.new_recovery_codes()
-    assert all(re.fullmatch(r"[a-z2-7]{4}(-[a-z2-7]{4}){3}", code) for code in codes)
+    assert all(re.fullmatch(r"[a-z2-7]{4}(-[a-z2-7]{4}){5}", code) for code in codes)
     assert len({otp.recovery_hash(code) for code in codes}) == 10
     assert otp.recovery_hash(codes[0]) == hashlib.sha256(codes[0].encode()).digest()
+
+
+def test_recovery_codes_of_80_bits_stay_good() -> None:
+    """Those handed out before were shorter."""
+    code = "abcd-2345-efgh-67ij"
+    assert otp.recovery_hash(code) == hashlib.sha256(code.encode()).digest()
 
 
 def test_a_time_code_is_no_recovery_code() -> None:
@@ -123,28 +132,36 @@ def test_a_time_code_is_no_recovery_code() -> None:
 
 def test_a_seed_is_read_under_every_key_and_written_under_the_newest() -> None:
     """After a rotation old seeds stay readable; what is stored next does without the old key."""
-    stored = Seeds([OLDER_KEY]).encrypt("seed")
+    stored = Seeds([OLDER_KEY]).encrypt("seed", 2)
     both = Seeds([KEY, OLDER_KEY])
-    assert both.decrypt(stored) == "seed"
-    assert Seeds([KEY]).decrypt(both.renewed(stored)) == "seed"
+    assert both.decrypt(stored, 2) == "seed"
+    assert Seeds([KEY]).decrypt(both.renewed(stored, 2), 2) == "seed"
 
 
 def test_a_seed_under_the_newest_key_is_left_alone() -> None:
     """Only what a rotation made old is written again."""
-    stored = Seeds([KEY]).encrypt("seed")
-    assert Seeds([KEY, OLDER_KEY]).renewed(stored) == stored
+    stored = Seeds([KEY]).encrypt("seed", 2)
+    assert Seeds([KEY, OLDER_KEY]).renewed(stored, 2) == stored
 
 
 @pytest.mark.parametrize(
     "stored",
-    ["", "x", "é", "\ud800", Fernet(Fernet.generate_key()).encrypt(b"seed").decode(), "gAAAAA=="],
-    ids=["empty", "x", "not ASCII", "surrogate", "of another key", "cut"],
+    [
+        *("", "x", "é", "\ud800", Fernet(Fernet.generate_key()).encrypt(b"seed").decode(), "gAAAAA=="),
+        *("aes256gcm:", "aes256gcm:x", "aes256gcm:é", "aes256gcm:\ud800", "aes256gcm:" + "A" * 16),
+        *(Seeds([OLDER_KEY]).encrypt("seed", 2), Seeds([KEY]).encrypt("seed", 3), Seeds([KEY]).encrypt("seed", 2)[:-4]),
+    ],
+    ids=[
+        *("empty", "x", "not ASCII", "surrogate", "Fernet of another key", "Fernet cut"),
+        *("GCM empty", "GCM x", "GCM not ASCII", "GCM surrogate", "GCM with a nonce alone"),
+        *("of another key", "of another account", "cut"),
+    ],
 )
 def test_a_seed_that_no_key_opens_is_damaged(stored: str) -> None:
     """Cut, foreign or garbled: one error says so."""
     for act in (Seeds([KEY]).decrypt, Seeds([KEY]).renewed):
         with pytest.raises(DamagedSeed):
-            act(stored)
+            act(stored, 2)
 
 
 # Sealed seeds and recovery codes

@@ -3,14 +3,24 @@
 import pytest
 
 from authsvc.identifiers import Key
-from authsvc.throttle import Counters, Limit, Limits, known_account, network, unknown_account
+from authsvc.throttle import Counters, Limit, Limits, by_key, known_account, network
 
-LIMITS = Limits(account_address=Limit(1, 10), address=Limit(2, 20), account=Limit(3, 30), otp=Limit(4, 40))
+LIMITS = Limits(account_address=Limit(1, 10), address=Limit(2, 20), account=Limit(3, 30), otp=Limit(4, 40), otp_row=100)
+NAME = Key("name", "user")
 
 
-def counters(*, known_address: bool = False) -> Counters:
+def counters(
+    *, key: Key = NAME, account_id: int | None = 2, known_address: bool = False, recovery: bool = False
+) -> Counters:
     """Those of one try."""
-    return Counters(LIMITS, "id:2", "192.0.2.1", known_address)
+    return Counters(
+        limits=LIMITS,
+        key=key,
+        account_id=account_id,
+        network="192.0.2.1",
+        known_address=known_address,
+        recovery=recovery,
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,14 +61,27 @@ def test_counters_are_locked_in_one_order() -> None:
         assert several == sorted(several, key=lambda counter: (counter.account, counter.address, counter.scope))
 
 
-@pytest.mark.parametrize("known_address", [False, True])
-def test_a_known_address_is_exempt_from_one_counter(known_address: bool) -> None:
-    """Only the account's own counter makes an exception, and only for an address that the account is known at."""
-    lenient = [counter.scope for counter in counters(known_address=known_address).for_code() if not counter.enforced]
-    assert lenient == (["account"] if known_address else [])
+@pytest.mark.parametrize(
+    ("known_address", "recovery", "exempt"),
+    [(False, False, []), (False, True, []), (True, False, ["account"]), (True, True, ["account", "otp"])],
+)
+def test_a_known_address_is_exempt_from_one_counter(known_address: bool, recovery: bool, exempt: list[str]) -> None:
+    """The account's own counter makes an exception for an address that the account is known at; the one of codes does
+    for a recovery code from there.
+    """
+    several = counters(known_address=known_address, recovery=recovery).for_code()
+    assert [counter.scope for counter in several if not counter.enforced] == exempt
+
+
+def test_the_counter_of_an_address_goes_by_the_key_as_given() -> None:
+    """The daily ones are the account's, by whichever of its keys it was tried."""
+    by_its_name, by_its_id = counters(), counters(key=Key("id", 2))
+    assert by_its_name.pair() != by_its_id.pair()
+    assert by_its_name.account == by_its_id.account == known_account(2)
 
 
 def test_nobody_shares_a_counter_with_somebody_else() -> None:
-    """Accounts, and unknown ids, names and phones that are spelt alike, count apart."""
+    """Accounts, and ids, names and phones that are spelt alike, count apart."""
     keys = [Key("id", 2), Key("id", 3), Key("name", "2"), Key("name", "id:2"), Key("phone", "2")]
-    assert len({known_account(2), known_account(22), *map(unknown_account, keys)}) == 7
+    assert len({known_account(2), known_account(22), *map(by_key, keys)}) == 7
+    assert counters(account_id=None).account == by_key(NAME)

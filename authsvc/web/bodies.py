@@ -1,7 +1,6 @@
 """Request bodies: read whole, and only so many at once; whatever was cut off in transit never counts."""
 
 import io
-import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 BODY_MAX = 16 * 1024
 """Bytes in a request body."""
-
-_LENGTH = re.compile(r"[0-9]{1,20}")
 
 
 class IncompleteBody(Refusal):
@@ -48,21 +45,18 @@ class Bodies:
         environ = request.environ
         if not carries_body(environ):
             return
-        announced = environ.get("CONTENT_LENGTH")
-        # Granian hands no other on; some servers do, and a negative one would read without end.
-        if announced and not _LENGTH.fullmatch(announced):
-            raise LengthRequired
-        length = int(announced) if announced else BODY_MAX + 1
-        if announced and length > BODY_MAX:
+        announced = request.content_length  # 0 for what is no number
+        length = BODY_MAX + 1 if announced is None else announced
+        if announced is not None and length > BODY_MAX:
             raise RequestEntityTooLarge
         with self._place(environ):
             body = environ["wsgi.input"].read(length)
         if len(body) > BODY_MAX:
             raise RequestEntityTooLarge
-        if announced and len(body) < length:
+        if announced is not None and len(body) < length:
             raise IncompleteBody
         # Chunked: nobody says whether the last chunk arrived. Only a JSON object proves its own end.
-        if body and not announced and request.mimetype != "application/json":
+        if body and announced is None and request.mimetype != "application/json":
             raise LengthRequired
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))

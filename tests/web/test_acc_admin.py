@@ -76,9 +76,25 @@ def test_the_console_may_get_and_post(method: str, console: Console) -> None:
     assert console.verdict(console.call(method, "/doExit", headers=headers)) == (200, "ok")
 
 
-def test_no_cookie_is_set(console: Console) -> None:
-    """The console keeps its token itself."""
-    answers = [console.login("user", PASSWORD), console.exit(None)]
+def test_the_token_is_a_cookie_too(console: Console) -> None:
+    """For what the console loads without its header; no other site's page makes a browser send it."""
+    answer = console.login("user", PASSWORD)
+    token = answer.data["tokenInfo"]["tokenValue"]
+    assert answer.cookie == ["satoken", token, "HttpOnly", "Path=/", "SameSite=Strict"]
+    assert "satoken" not in answer.headers
+
+
+@pytest.mark.parametrize("token", [None, "garbage", "live"])
+def test_do_exit_clears_the_cookie(token: str | None, console: Console) -> None:
+    """Whether there was something to end or not."""
+    answer = console.exit(console.token("user", PASSWORD) if token == "live" else token)
+    assert answer.cookie[:2] == ["satoken", ""]
+    assert "Max-Age=0" in answer.cookie
+
+
+def test_nothing_else_sets_the_cookie(console: Console, token: str) -> None:
+    """Neither a refused login nor a look at the session."""
+    answers = [console.login("user", "wrong", token=token), console.info(token)]
     assert not [answer for answer in answers if "Set-Cookie" in answer.headers]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.conftest import Commands, MakeApp
 from tests.databases import PASSWORD, PHONE
+from tests.description import described
 from tests.dialects import Ask, Auth, in_process
 from tests.refusals import BAD_PARAMETER, PERMISSION_MISSING, TOKEN_REVOKED, WRONG_CREDENTIALS
 
@@ -52,23 +53,24 @@ def test_names_are_told_as_typed(auth: Auth, command: Commands) -> None:
 def test_login_sets_a_cookie_that_scripts_and_other_sites_cannot_use(auth: Auth) -> None:
     """The cookie is the token; the same token stands in a header for callers without a cookie jar."""
     answer = auth.login("user", PASSWORD)
-    assert answer.cookie == [answer.headers["satoken"], "HttpOnly", "Path=/", "SameSite=Lax"]
+    assert answer.cookie == ["satoken", answer.headers["satoken"], "HttpOnly", "Path=/", "SameSite=Lax"]
 
 
 @pytest.mark.parametrize(("proxies", "secure"), [("0", False), ("1", True)])
 def test_the_cookie_is_secure_over_https(proxies: str, secure: bool, make_app: MakeApp) -> None:
-    """As the trusted proxy tells it; without one nobody is believed."""
-    auth = Auth(in_process(make_app(AUTHSVC_TRUSTED_PROXIES=proxies)))
+    """And no other host can set it, by its name; as the trusted proxy tells it, without one nobody is believed."""
+    auth = Auth(described(in_process(make_app(AUTHSVC_TRUSTED_PROXIES=proxies))))
     headers = {"X-Forwarded-Proto": "https"}
     answers = [auth.login("user", PASSWORD, headers=headers), auth.call("POST", "/logout", headers=headers)]
     assert ["Secure" in answer.cookie for answer in answers] == [secure, secure]
+    assert {answer.cookie[0] for answer in answers} == {"__Host-satoken" if secure else "satoken"}
 
 
 @pytest.mark.parametrize("token", [None, "garbage", "live"])
 def test_logout_clears_the_cookie(token: str | None, auth: Auth) -> None:
     """Whether there was something to end or not."""
     answer = auth.logout(auth.token("user", PASSWORD) if token == "live" else token)
-    assert answer.cookie[0] == ""
+    assert answer.cookie[:2] == ["satoken", ""]
     assert {"Max-Age=0", "Path=/", "HttpOnly", "SameSite=Lax"} < set(answer.cookie)
 
 

@@ -52,15 +52,17 @@ def test_json_does_as_well(auth: Auth, token: str, door: Door) -> None:
     assert door(NEW) == IN
 
 
-def test_every_other_session_ends(world: World, token: str) -> None:
-    """The one that changed it lives on, in both dialects; so do other accounts'."""
+def test_every_session_ends_and_a_new_one_begins(world: World, token: str) -> None:
+    """Its token is answered as a login's is, and good in both dialects; other accounts' sessions live on."""
     auth, console = world.auth, world.console
     others = [auth.token("user", PASSWORD), console.token("user", PASSWORD)]
     admin = auth.token("admin", PASSWORD)
-    change(auth, token)
-    assert [auth.verdict(auth.whoami(other)) for other in others] == [TOKEN_REVOKED.auth] * 2
-    assert [auth.verify(each).status for each in (token, admin)] == [200, 200]
-    assert console.info(token).json["code"] == 200
+    changed = change(auth, token)
+    new_token = changed.headers["satoken"]
+    assert changed.cookie == ["satoken", new_token, "HttpOnly", "Path=/", "SameSite=Lax"]
+    assert [auth.verdict(auth.whoami(each)) for each in (token, *others)] == [TOKEN_REVOKED.auth] * 3
+    assert [auth.verify(each).status for each in (new_token, admin)] == [200, 200]
+    assert console.info(new_token).json["code"] == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
@@ -161,7 +163,7 @@ def test_what_a_change_costs(make_app: MakeApp, hasher: WatchedHasher, password:
     auth = Auth(in_process(make_app(Passwords(hasher))))
     token = auth.token("user", PASSWORD)
     before = hasher.asked
-    change(auth, token, password)
+    token = change(auth, token, password).headers.get("satoken", token)
     assert hasher.asked == before + hashes
     for _ in range(5):
         change(auth, token, GUESS)
@@ -170,12 +172,21 @@ def test_what_a_change_costs(make_app: MakeApp, hasher: WatchedHasher, password:
     assert hasher.asked == before
 
 
-def test_two_step_verification_is_not_asked_again(auth: Auth, command: Commands, clock: Clock) -> None:
-    """The session has proved it; `password,code` is no password here."""
+def test_two_step_verification_is_asked_as_at_login(auth: Auth, command: Commands, clock: Clock) -> None:
+    """In `otp_code` or behind the password; a code that is wrong, or was used, changes nothing."""
     owner = Authenticator(command.json("account", "otp", "user"), clock)
-    token = auth.token("user", f"{PASSWORD},{owner.code()}")
-    assert auth.verdict(change(auth, token, f"{PASSWORD},{owner.code(1)}")) == WRONG_GUESS
-    assert auth.verdict(change(auth, token)) == (200, None)
+    code = owner.code()
+    token = auth.token("user", f"{PASSWORD},{code}")
+    form = {"password": PASSWORD, "new_password": NEW}
+    assert auth.verdict(change(auth, token)) == CODE_REQUIRED.auth
+    for wrong in (code, owner.wrong_code()):
+        refused = auth.call("POST", "/password", form={**form, "otp_code": wrong}, token=token)
+        assert auth.verdict(refused) == WRONG_CODE.auth
+    changed = auth.call("POST", "/password", form={**form, "otp_code": owner.code(1)}, token=token)
+    assert auth.verdict(changed) == (200, None)
+    clock.advance(60)
+    again = change(auth, changed.headers["satoken"], f"{NEW},{owner.code()}", PASSWORD)
+    assert auth.verdict(again) == (200, None)
 
 
 @pytest.mark.parametrize("header", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Purpose": "prefetch"}])

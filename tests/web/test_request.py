@@ -22,21 +22,24 @@ CARRIERS: dict[str, tuple[dict[str, str], str]] = {
     "header before bearer": ({"satoken": "T", "Authorization": "Bearer x", "Cookie": "satoken=x"}, LIVE),
     "bearer before cookie": ({"Authorization": "Bearer T", "Cookie": "satoken=x"}, LIVE),
     "bad header, good bearer": ({"satoken": "x", "Authorization": "Bearer T", "Cookie": "satoken=T"}, INVALID),
-    "bad bearer, good cookie": ({"Authorization": "Bearer x", "Cookie": "satoken=T"}, INVALID),
+    "bad bearer, good cookie": ({"Authorization": "Bearer Tx", "Cookie": "satoken=T"}, INVALID),
     # What is empty is not there.
     "empty header": ({"satoken": "", "Authorization": "Bearer T"}, LIVE),
     "blank header": ({"satoken": "  ", "Cookie": "satoken=T"}, LIVE),
     "empty bearer": ({"Authorization": "Bearer", "Cookie": "satoken=T"}, LIVE),
     "blank bearer": ({"Authorization": "Bearer   ", "Cookie": "satoken=T"}, LIVE),
     "another scheme": ({"Authorization": "Basic dXNlcjpw", "Cookie": "satoken=T"}, LIVE),
+    "another service's bearer": ({"Authorization": "Bearer e30.e30.c2ln", "Cookie": "satoken=T"}, LIVE),
     "no scheme": ({"Authorization": "T", "Cookie": "satoken=T"}, LIVE),
     "empty cookie": ({"Cookie": "satoken="}, MISSING),
     "nothing but another scheme": ({"Authorization": "Basic T"}, MISSING),
+    "nothing but another service's bearer": ({"Authorization": "Bearer e30.e30.c2ln"}, MISSING),
     "nothing but a token without scheme": ({"Authorization": "T"}, MISSING),
+    "cookie of https": ({"Cookie": "__Host-satoken=T"}, MISSING),
     "another cookie": ({"Cookie": "satokens=T"}, MISSING),
     "nothing": ({}, MISSING),
     # One carrier, two tokens.
-    "two bearers": ({"Authorization": "Bearer T T"}, INVALID),
+    "two bearers": ({"Authorization": "Bearer T T"}, MISSING),
     "bearer in the header": ({"satoken": "Bearer T"}, INVALID),
 }
 

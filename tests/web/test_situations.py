@@ -207,9 +207,14 @@ LOGINS: dict[str, Situation] = {
     "prefetch": (from_site(Sec_Purpose="prefetch"), CROSS_SITE),
     "prerender": (from_site(Sec_Purpose="prefetch;prerender", Sec_Fetch_Site="same-origin"), CROSS_SITE),
     "same-origin": (from_site(Sec_Fetch_Site="same-origin"), GRANTED),
-    "same-site": (from_site(Sec_Fetch_Site="same-site"), GRANTED),
+    "same-site": (from_site(Sec_Fetch_Site="same-site"), CROSS_SITE),
     "address bar": (from_site(Sec_Fetch_Site="none"), GRANTED),
-    "older browser": (from_site(Origin="https://console.example"), GRANTED),
+    "older browser": (from_site(Origin="http://localhost"), GRANTED),
+    "older browser, another site": (from_site(Origin="https://console.example"), CROSS_SITE),
+    "older browser, another port": (from_site(Origin="http://localhost:8080"), CROSS_SITE),
+    "older browser, nowhere": (from_site(Origin="null"), CROSS_SITE),
+    "link": (replace(query(RIGHT), headers={"Sec-Fetch-Site": "none", "Sec-Fetch-Dest": "document"}), GRANTED),
+    "image": (replace(query(RIGHT), headers={"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "image"}), CROSS_SITE),
     # Methods
     **{f"{method}": (Ask(method=method, query=RIGHT), WRONG_METHOD) for method in ("PUT", "PATCH", "DELETE", "FOO")},
 }
