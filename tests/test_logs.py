@@ -155,12 +155,13 @@ def longest(log: Log) -> int:
     "environ",
     [
         {"REQUEST_METHOD": "X" * 300_000},
+        {"PATH_INFO": "/" + "x" * 2_000},
         {"PATH_INFO": "/" + "\xff" * 60_000},
         {"PATH_INFO": "/" + "\U0001f4a9".encode().decode("latin-1") * 20_000},
         {"PATH_INFO": "/" + "\x00\x1b" * 20_000},
         {"HTTP_X_REQUEST_ID": "x" * 64, "HTTP_USER_AGENT": "\x1b" * 60_000, "HTTP_HOST": "h" * 60_000},
     ],
-    ids=["method", "bytes", "beyond ASCII", "controls", "headers"],
+    ids=["method", "path", "bytes", "beyond ASCII", "controls", "headers"],
 )
 def test_no_request_makes_a_line_longer_than_8_kib(environ: dict[str, str], make_app: MakeApp, log: Log) -> None:
     """Whatever is long about it; the line is still one JSON object that tells its event."""

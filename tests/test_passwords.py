@@ -210,7 +210,7 @@ TOO_WEAK = {
     "scrypt of little": generate_password_hash(PASSWORD, "scrypt:16384:8:1"),
     "argon2 of little": argon2.PasswordHasher(time_cost=1, memory_cost=19 * 1024, parallelism=1).hash(PASSWORD),
 }
-GOOD = {
+IMPORTABLE = {
     "argon2id as OWASP has it": argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1).hash(PASSWORD),
     "argon2id as argon2-cffi has it": argon2.PasswordHasher().hash(PASSWORD),
     "argon2i": argon2.PasswordHasher(2, 19 * 1024, 1, type=argon2.Type.I).hash(PASSWORD),
@@ -269,7 +269,7 @@ def test_a_weak_hash_is_not_imported(stored: str) -> None:
     assert passwords.renewed(stored, PASSWORD).startswith("$argon2id$")
 
 
-@pytest.mark.parametrize("stored", GOOD.values(), ids=GOOD)
+@pytest.mark.parametrize("stored", IMPORTABLE.values(), ids=IMPORTABLE)
 def test_a_good_hash_is_imported(stored: str) -> None:
     """What the Flask world makes by default, among others."""
     assert passwords.check_stored(stored) == stored
