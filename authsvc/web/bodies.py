@@ -1,6 +1,7 @@
 """Request bodies: read whole, and only so many at once; whatever was cut off in transit never counts."""
 
 import io
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 BODY_MAX = 16 * 1024
 """Bytes in a request body."""
+
+
+_LENGTH = re.compile(r"[0-9]{1,19}")
 
 
 class IncompleteBody(Refusal):
