@@ -113,6 +113,7 @@ ARGON2 = argon2.PasswordHasher(time_cost=5, memory_cost=7 * 1024, parallelism=1)
         ("scrypt:1048576:8:1$salt$" + "0" * 128, DEAR),
         (ARGON2.replace("m=7168", "m=4194304"), DEAR),
     ],
+    ids=map(str, range(100)),
 )
 def test_a_hash_made_elsewhere_may_be_refused(stored: str, problem: str) -> None:
     """Where nobody could ever log in with it, where it hides the password badly, and where matching it costs much."""
@@ -129,6 +130,7 @@ def test_a_hash_made_elsewhere_may_be_refused(stored: str, problem: str) -> None
         generate_password_hash(PASSWORD, "pbkdf2:sha256:100000"),
         generate_password_hash(PASSWORD, "pbkdf2:sha512:100000"),
     ],
+    ids=["argon2", "scrypt", "pbkdf2 of SHA-256", "pbkdf2 of SHA-512"],
 )
 def test_a_hash_made_elsewhere_is_taken_over(stored: str) -> None:
     """Whatever verifies, and is neither weak nor dear, may be imported as it is."""
