@@ -104,4 +104,4 @@ except exc.DBAPIError as error:
         raise
     raise schema.MigrationFailed(cause or causes.UNKNOWN) from error
 except OSError as error:
-    raise schema.MigrationFailed("its file cannot be opened") from error
+    raise schema.MigrationFailed("its file is not there, or cannot be opened") from error

@@ -102,6 +102,9 @@ class PostgresDatabases:
                 for table in numbered
             ]
         )
+        # So numbering starts anew in each copy. Else PostgreSQL takes the next numbers for logged, as they are in the
+        # template: after a crash of the server, or at its standby, a copy would give them again.
+        _execute(self._template, self._restore)
         self._schema = _execute(self._template, self._SCHEMA)
 
     def copy(self) -> str:

@@ -160,5 +160,5 @@ def test_data_check_tells_where_there_is_no_room(make_app: MakeApp) -> None:
     app = make_app(AUTHSVC_WORKERS="3", AUTHSVC_DATABASE_CONNECTIONS="40")
     result = Commands(app).run("data", "check")
     assert result.exit_code == 1
-    assert "authsvc.W009: may open 120 connections" in result.stdout
-    assert "authsvc.W009" not in Commands(make_app(AUTHSVC_WORKERS="2")).run("data", "check").stdout
+    assert "authsvc.W011: may open 120 connections" in result.stdout
+    assert "authsvc.W011" not in Commands(make_app(AUTHSVC_WORKERS="2")).run("data", "check").stdout

@@ -57,7 +57,7 @@ def test_a_database_that_does_not_answer_is_not_ready(make_app: MakeApp, databas
     """And says why: without tables, and on SQLite without a file."""
     url = databases.empty()
     answer = in_process(make_app(AUTHSVC_DATABASE_URL=url))("GET", "/readyz", {}, b"")
-    cause = "its file cannot be opened" if url.startswith("sqlite") else causes.TABLES
+    cause = "its file is not there, or cannot be opened" if url.startswith("sqlite") else causes.TABLES
     reason = f"The database does not answer: {cause}."
     assert (answer.status, answer.json) == (503, {"status": "not ready", "reason": reason})
 
