@@ -154,6 +154,12 @@ def _timezone(text: str) -> ZoneInfo:
         raise ValueError("is not a time zone this machine knows, such as Asia/Shanghai") from None
 
 
+def _switch(text: str) -> bool:
+    if text not in {"on", "off"}:
+        raise ValueError("must be on or off")
+    return text == "on"
+
+
 def _text_or_none(text: str) -> str | None:
     return text or None
 
@@ -205,6 +211,7 @@ class Config:
     port: int = _setting("8000", _integer(1, 65535))
     workers: int = _setting("", _workers)
     threads: int = _setting("640", _integer(1, 1024))
+    metrics: bool = _setting("off", _switch)
     log_level: str = _setting("INFO", _log_level)
     warnings: tuple[RiskyButLegal, ...] = ()
 

@@ -5,6 +5,7 @@ from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import URL
 
+from authsvc.metrics import Metrics
 from authsvc.store import tables, timeouts
 from authsvc.store.database import BACKENDS, Database
 from authsvc.store.schema import MIGRATIONS
@@ -12,7 +13,7 @@ from authsvc.store.schema import MIGRATIONS
 db = SQLAlchemy(metadata=tables.metadata, disable_autonaming=True)
 
 
-def init_app(app: Flask, url: URL) -> Database:
+def init_app(app: Flask, url: URL, metrics: Metrics) -> Database:
     """Give the application its database, and `flask db`. Touches no database until somebody asks for something."""
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
@@ -30,4 +31,4 @@ def init_app(app: Flask, url: URL) -> Database:
     db.init_app(app)
     Migrate(app, db, directory=str(MIGRATIONS))
     with app.app_context():
-        return Database(db.engine)
+        return Database(db.engine, metrics)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, exc
 
 from authsvc.errors import Unavailable
+from authsvc.metrics import Metrics
 from authsvc.sessions import LiveSession
 from authsvc.store import timeouts
 from authsvc.store.postgresql import Postgresql
@@ -25,8 +26,9 @@ _T = TypeVar("_T")
 class Database:
     """Hands out repositories. Whatever the database does wrong is raised as Unavailable."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, metrics: Metrics) -> None:
         self._engine = engine
+        self._metrics = metrics
         self._backend = BACKENDS[engine.dialect.name](engine, self._fetch)
         self._driver_error = engine.dialect.loaded_dbapi.Error
 
@@ -37,9 +39,11 @@ class Database:
             row = self._backend.check(id_hash)
         except (self._driver_error, exc.DBAPIError, exc.TimeoutError) as error:
             if time.monotonic() - started > timeouts.QUICK:
+                self._metrics.database_error()
                 raise Unavailable from error
             # Once more through `read`, which tells dead connections from outages.
             return self.read(lambda repository: repository.live_session(id_hash))
+        self._metrics.database("check", time.monotonic() - started)
         return live_session(row) if row else None
 
     def _fetch(self, statement: str, parameters: Any) -> list[Row]:
@@ -59,7 +63,7 @@ class Database:
 
     def read(self, query: Callable[[Repository], _T]) -> _T:
         """The result of `query`, each of whose statements is a transaction of its own. Raises Unavailable."""
-        with self._outages():
+        with self._outages("read"):
             connection, result = self._try(lambda connection: query(Repository(connection, self._backend.upsert)))
             connection.close()
             return result
@@ -70,7 +74,7 @@ class Database:
 
         Waits up to `patience` seconds for its turn, where there is one. No two `exclusive` ones run at a time.
         """
-        with self._outages(), self._backend.turn(patience) as left:
+        with self._outages("write"), self._backend.turn(patience) as left:
             connection, _ = self._try(lambda connection: self._backend.begin(connection, left))
             # Where the block raises, returning the connection to the pool rolls back.
             with connection:
@@ -100,10 +104,12 @@ class Database:
                 raise
 
     @contextmanager
-    def _outages(self) -> Iterator[None]:
+    def _outages(self, operation: str) -> Iterator[None]:
+        started = time.monotonic()
         try:
             yield
         except exc.TimeoutError as error:
+            self._metrics.database_error()
             raise Unavailable from error
         except exc.DBAPIError as error:
             our_mistake = isinstance(
@@ -111,4 +117,7 @@ class Database:
             )
             if our_mistake and not self._backend.lacks_schema(error.orig):
                 raise
+            self._metrics.database_error()
             raise Unavailable from error
+        finally:
+            self._metrics.database(operation, time.monotonic() - started)
