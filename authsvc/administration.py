@@ -21,7 +21,7 @@ from authsvc.throttle import by_key, known_account
 DEFAULT_ROLE = "user"
 """The role of an account that is given none."""
 
-_ADMIN_ROLE, _ADMIN_NAME = "admin", "admin"
+_ADMIN_ROLE = "admin"
 _PERMISSION_MAX = 2**63 - 1
 _CODE_MAX, _AVATAR_MAX, _APPCFG_MAX = 128, 512, 16 * 1024  # characters
 # A console puts it where a browser would run `javascript:` or load from anywhere else.
@@ -54,8 +54,8 @@ class Administration:
         self._limits = limits
         self._clock = clock
 
-    def bootstrap(self, password: str | None) -> str | None:
-        """Create the first administrator if there is no account.
+    def bootstrap(self, password: str | None, name: str = "admin") -> str | None:
+        """Create the first administrator, called `name`, if there is no account.
 
         Return the password made up for it, if it was created and none was given: it is stored nowhere else.
         """
@@ -67,7 +67,7 @@ class Administration:
             # Asked again under the lock: replicas that start together all came this far.
             if repository.has_accounts():
                 return None
-            account_id = repository.add_account(**self._new(repository, _ADMIN_NAME, password_hash, role=_ADMIN_ROLE))
+            account_id = repository.add_account(**self._new(repository, name, password_hash, role=_ADMIN_ROLE))
             repository.note(Event.ACCOUNT_ADDED, account_id)
         return None if password else chosen
 

@@ -1,6 +1,7 @@
 """The administrator's commands: `flask account`, `flask role`, `flask appcfg`."""
 
 import json
+import platform
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -11,13 +12,14 @@ from typing import Any
 import click
 import segno
 from flask import Flask
-from flask.cli import AppGroup
+from flask.cli import AppGroup, with_appcontext
 
 from authsvc import errors, logs
 from authsvc.accounts import Account
 from authsvc.administration import DEFAULT_ROLE, Administration
 from authsvc.identifiers import Key, is_text, parse_key
 from authsvc.parts import parts
+from authsvc.store.tables import REVISION
 
 REFUSALS: dict[type[errors.Refusal], str] = {
     errors.BadParameter: "{}",
@@ -73,8 +75,15 @@ appcfg_group = _Group("appcfg", help="The JSON object that the sa-plus console g
 
 def init_app(app: Flask) -> None:
     """Add the commands to `flask`."""
-    for group in (account_group, role_group, appcfg_group):
-        app.cli.add_command(group)
+    for each in (account_group, role_group, appcfg_group, version):
+        app.cli.add_command(each)
+
+
+@click.command("version")
+@with_appcontext
+def version() -> None:
+    """Show the versions of authsvc and Python, and which schema this code needs."""
+    click.echo(f"authsvc {parts().version}, Python {platform.python_version()}, schema {REVISION}")
 
 
 def _administration() -> Administration:

@@ -2,12 +2,15 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 
 import pytest
 from werkzeug.security import generate_password_hash
 
+from authsvc import __version__
+from authsvc.store.tables import REVISION
 from tests.conftest import Commands, MakeApp
 from tests.databases import PASSWORD, PHONE, SECRET_KEY, Databases
 from tests.dialects import Auth
@@ -24,6 +27,7 @@ COMMANDS = [
     "appcfg set",
     "db upgrade",
     "db current",
+    "version",
 ]
 SHOWN = {
     "id": 2,
@@ -231,3 +235,8 @@ def test_no_refusal_shows_a_password(command: Commands) -> None:
     """Not even one that was refused."""
     result = command.run("account", "password", "user", "--password-stdin", stdin="qwertyuiop\n")
     assert "qwertyuiop" not in result.output
+
+
+def test_the_version_is_told(command: Commands) -> None:
+    """Of the service, of Python, and of the schema that it needs."""
+    assert command("version") == f"authsvc {__version__}, Python {platform.python_version()}, schema {REVISION}\n"

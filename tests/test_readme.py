@@ -158,7 +158,7 @@ def test_the_endpoints_are_those_of_the_application(app: Flask) -> None:
 def test_the_commands_are_those_of_the_application(app: Flask) -> None:
     """The table of commands has each of ours, and no other; of Flask-Migrate's, `flask db --help` tells."""
     rows = re.findall(r"^\| (`flask .*?`) \|", README, re.MULTILINE)
-    documented = re.findall(r"`(flask (?!db)[a-z]+ [a-z]+)", "".join(rows))
+    documented = re.findall(r"`(flask (?!db)[a-z]+(?: [a-z]+)?)", "".join(rows))
     ours = [command for command in commands(app.cli, "flask") if not command.startswith("flask db ")]
     assert sorted(documented) == sorted(ours)
 
@@ -179,7 +179,7 @@ def test_the_events_are_those_of_the_code() -> None:
 def test_the_statements_of_each_request_are_counted(sqlite: Databases) -> None:
     """What the table in `tests/bench/README.md` says is what reaches the database, however it gets there."""
     statements: list[str] = []
-    environ = {"AUTHSVC_DATABASE_URL": sqlite.copy(), "AUTHSVC_SECRET_KEY": SECRET_KEY}
+    environ = {"AUTHSVC_DATABASE_URL": sqlite.copy(), "AUTHSVC_SECRET_KEY": SECRET_KEY, "AUTHSVC_METRICS": "on"}
     app = create_app(config.load(environ), cheap_passwords())
     with app.app_context():
         # The driver's own trace: a session check does not pass SQLAlchemy's events.
