@@ -63,7 +63,7 @@ class Database:
 
     def read(self, query: Callable[[Repository], _T]) -> _T:
         """The result of `query`, each of whose statements is a transaction of its own. Raises Unavailable."""
-        with self._outages("read"):
+        with self._observed("read"), self._outages():
             connection, result = self._try(lambda connection: query(Repository(connection, self._backend.upsert)))
             connection.close()
             return result
@@ -74,7 +74,7 @@ class Database:
 
         Waits up to `patience` seconds for its turn, where there is one. No two `exclusive` ones run at a time.
         """
-        with self._outages("write"), self._backend.turn(patience) as left:
+        with self._observed("write", counted=patience > 0), self._outages(), self._backend.turn(patience) as left:
             connection, _ = self._try(lambda connection: self._backend.begin(connection, left))
             # Where the block raises, returning the connection to the pool rolls back.
             with connection:
@@ -104,12 +104,10 @@ class Database:
                 raise
 
     @contextmanager
-    def _outages(self, operation: str) -> Iterator[None]:
-        started = time.monotonic()
+    def _outages(self) -> Iterator[None]:
         try:
             yield
         except exc.TimeoutError as error:
-            self._metrics.database_error()
             raise Unavailable from error
         except exc.DBAPIError as error:
             our_mistake = isinstance(
@@ -117,7 +115,17 @@ class Database:
             )
             if our_mistake and not self._backend.lacks_schema(error.orig):
                 raise
-            self._metrics.database_error()
             raise Unavailable from error
+
+    @contextmanager
+    def _observed(self, operation: str, *, counted: bool = True) -> Iterator[None]:
+        """Time it, and count what fails, unless that is no error: who waits for nobody often finds another writing."""
+        started = time.monotonic()
+        try:
+            yield
+        except Unavailable:
+            if counted:
+                self._metrics.database_error()
+            raise
         finally:
             self._metrics.database(operation, time.monotonic() - started)

@@ -1,21 +1,23 @@
 """What is counted, and that it is right whichever worker answers and whoever of them dies."""
 
 import os
+import re
 import signal
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 
-from authsvc import __version__
+from authsvc import __version__, errors
 from tests.conftest import Log, MakeApp, StartServer
 from tests.databases import PASSWORD, Databases
 from tests.dialects import Auth, Console, Send, in_process
 from tests.refusals import UNKNOWN_PATH
-from tests.servers import Server, wait_for
+from tests.servers import ROOT, Server, wait_for
 
 REQUESTS = "http_server_request_duration_seconds"
 LABELS = {
@@ -222,3 +224,49 @@ def test_a_login_that_waits_is_seen(sqlite: Databases, start_server: StartServer
         wait_for(lambda: Metrics(server.send)("authsvc_logins_waiting") > 1 or all(each.done() for each in logins))
         assert not all(each.done() for each in logins)
     assert Metrics(server.send)("authsvc_logins_waiting") == 0
+
+
+# What deploy/README.md says
+
+MONITORING = (ROOT / "deploy/README.md").read_text("utf-8").partition("\n## Monitoring\n")[2].partition("\n## ")[0]
+EXAMPLES = re.findall(r"^```(?:yaml|promql)\n(.*?)^```$", MONITORING, re.MULTILINE | re.DOTALL)
+
+
+def test_its_table_has_each_metric_with_its_labels() -> None:
+    """And no other."""
+    rows = re.findall(r"^\| `([a-z_]+)` \| (.*?)\|", MONITORING, re.MULTILINE)
+    assert {name: set(re.findall(r"\w+", labels)) for name, labels in rows} == LABELS
+
+
+def test_its_alerts_and_queries_ask_for_what_is_there() -> None:
+    """Names, suffixes and labels: a query that is misspelt alerts nobody."""
+    queries = "\n".join(EXAMPLES)
+    suffixes = ("", "_bucket", "_count", "_sum")
+    asked = set(re.findall(r"\b(?:http_server|authsvc)_[a-z_]+", queries))
+    assert asked <= {f"{name}{suffix}" for name in LABELS for suffix in suffixes}
+    assert set(LABELS) <= {re.sub("_(bucket|count|sum)$", "", name) for name in asked}
+    labels = set(re.findall(r"(?<=[{,])(\w+)(?==~?\")", queries)) | set(
+        re.findall(r"\w+", " ".join(re.findall(r"by \((.*?)\)", queries)))
+    )
+    assert labels - {"job", "event", "le", "instance"} <= set().union(*LABELS.values())
+
+
+def test_its_alerts_know_the_outcomes_by_name() -> None:
+    """Each is the cause of a refusal."""
+    causes = {
+        each.cause for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.Refusal)
+    }
+    asked = re.findall(r'outcome=~?"(.*?)"', "\n".join(EXAMPLES))
+    assert asked
+    assert {word for each in asked for word in each.split("|")} <= causes
+
+
+def test_its_alerts_are_yaml() -> None:
+    """Each has a name and an expression; what is more, Prometheus and Loki know."""
+    groups = [group for text in EXAMPLES if text.startswith("groups:") for group in yaml.safe_load(text)["groups"]]
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert all(set(rule) <= {"alert", "expr", "for", "annotations"} and rule["expr"] for rule in rules)
+    assert [rule["alert"] for rule in rules] == [
+        *("ReplicaAway", "LoginsRefused", "LoginsThrottled", "LoginsWait", "DatabaseAway", "ChecksSlow"),
+        "AccountDamaged",
+    ]
