@@ -49,6 +49,13 @@ class RiskyButLegal:
     hint: str
 
 
+_LOST_KEY = RiskyButLegal(
+    "authsvc.W010",
+    "the database was there and its secret key was not: one was made, under which no session or two-step seed is good",
+    "if there was a key, stop, put it back beside the database, and start again",
+)
+
+
 def _database_url(text: str) -> URL:
     try:
         url = make_url(text)
@@ -280,13 +287,16 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
     if {"admin_password", "password_min", "admin_name"} <= values.keys():
         password, minimum, name = values["admin_password"], values["password_min"], values["admin_name"]
         read("ADMIN_PASSWORD", lambda _: _check_admin_password(password, minimum, name))
+    key_is_lost = False
     if not problems and not values["secret_key"]:
+        database = Path(str(values["database_url"].database))
+        key_is_lost = database.exists() and not Path(f"{database}.key").exists()
         # Last, so that a start that fails anyway leaves nothing behind.
         read("SECRET_KEY", lambda _: _made_key(values["database_url"]))
     if problems:
         raise ConfigError(problems)
     config = Config(**values)
-    return replace(config, warnings=tuple(_warnings(environ, config)))
+    return replace(config, warnings=tuple(_warnings(environ, config)) + (_LOST_KEY,) * key_is_lost)
 
 
 def _value(environ: Mapping[str, str], name: str) -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import click
 from alembic import context
 from alembic.util import CommandError
 from flask import current_app
@@ -18,6 +19,13 @@ _POSTGRESQL = {
     "tcp_user_timeout": 25_000,  # milliseconds
 }
 _LOCK = 0x6D696772  # "migr": any number, as long as it is always the same one.
+
+
+def ask() -> None:
+    """Ask whoever types `flask db downgrade`: what a newer schema added is deleted with all that is in it."""
+    command = click.get_current_context(silent=True)
+    if command and command.info_name == "downgrade" and "yes" not in context.get_x_argument():
+        click.confirm("What the newer schema added is deleted with all that is in it. Go on?", abort=True, err=True)
 
 
 def run() -> None:
@@ -47,6 +55,7 @@ def run() -> None:
 
 if context.is_offline_mode():
     raise CommandError("Offline migrations (--sql) are not supported: they cannot take the lock.")
+ask()
 try:
     run()
 except (OperationalError, OSError) as error:

@@ -318,6 +318,20 @@ def test_risky_settings_are_warned_about(
     assert [warning.id for warning in read(**settings).warnings] == warned
 
 
+def test_a_lost_key_is_warned_about(tmp_path: Path, read: Callable[..., Config]) -> None:
+    """A database without the key beside it is told once; a new database, or one with a key that is set, is not."""
+
+    def warned(**settings: str) -> list[str]:
+        return [warning.id for warning in read(**settings).warnings]
+
+    assert warned() == []
+    (tmp_path / "authsvc.db").touch()
+    assert warned() == []
+    (tmp_path / "authsvc.db.key").unlink()
+    assert warned(SECRET_KEY=KEY) == []
+    assert [warned(), warned()] == [["authsvc.W010"], []]
+
+
 # Time zones
 
 

@@ -15,7 +15,7 @@ from authsvc.parts import parts
 from authsvc.store import db
 from authsvc.store.schema import MIGRATIONS, upgrade
 from authsvc.store.tables import REVISION, metadata
-from tests.conftest import MakeApp
+from tests.conftest import Commands, MakeApp
 from tests.databases import Databases
 
 Query = Callable[..., list[Any]]
@@ -92,3 +92,16 @@ def test_every_installation_starts_with_two_roles(empty_app: Flask) -> None:
         (1, "admin", "开发者", ("bas", "dev", "in-system")),
         (2, "user", "普通账号", ()),
     ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer", "status", "revision"),
+    [([], "n\n", 1, REVISION), ([], "", 1, REVISION), ([], "y\n", 0, "0001"), (["-x", "yes"], "", 0, "0001")],
+)
+def test_a_downgrade_asks_first(
+    arguments: list[str], answer: str, status: int, revision: str, command: Commands, query: Query
+) -> None:
+    """It deletes what the newer schema added; a script says that it knows."""
+    result = command.run("db", "downgrade", *arguments, "0001", stdin=answer)
+    assert result.exit_code == status
+    assert query("SELECT version_num FROM alembic_version") == [(revision,)]
