@@ -31,7 +31,7 @@ from authsvc.throttle import Limits, by_key, known_account
 DEFAULT_ROLE = "user"
 """The role of an account that is given none."""
 
-_ADMIN_ROLE, _ADMIN_NAME = "admin", "admin"
+_ADMIN_ROLE = "admin"
 _TRAIL_PAGE = 1000
 
 
@@ -63,8 +63,8 @@ class Administration:
         self._guesses = guesses
         self._clock = clock
 
-    def bootstrap(self, password: str | None) -> str | None:
-        """Create the first administrator if there is no account.
+    def bootstrap(self, password: str | None, name: str = "admin") -> str | None:
+        """Create the first administrator, called `name`, if there is no account.
 
         Return the password made up for it, if it was created and none was given: it is stored nowhere else.
         """
@@ -76,7 +76,7 @@ class Administration:
             # Asked again under the lock: replicas that start together all came this far.
             if repository.has_accounts():
                 return None
-            account_id = repository.add_account(**self._new(repository, _ADMIN_NAME, password_hash, role=_ADMIN_ROLE))
+            account_id = repository.add_account(**self._new(repository, name, password_hash, role=_ADMIN_ROLE))
             repository.note(Event.ACCOUNT_ADDED, account_id)
         return None if password else chosen
 

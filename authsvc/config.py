@@ -17,6 +17,7 @@ from sqlalchemy import URL
 
 from authsvc import passwords
 from authsvc.errors import BadParameter
+from authsvc.identifiers import check_name
 from authsvc.logs import RiskyButLegal
 from authsvc.store.url import parse_url
 from authsvc.throttle import Limit, Limits
@@ -135,13 +136,26 @@ def _timezone(text: str) -> ZoneInfo:
         raise ValueError("is not a time zone this machine knows, such as Asia/Shanghai") from None
 
 
+def _switch(text: str) -> bool:
+    if text not in {"on", "off"}:
+        raise ValueError("must be on or off")
+    return text == "on"
+
+
 def _text_or_none(text: str) -> str | None:
     return text or None
 
 
-def _check_admin_password(password: str | None, minimum: int) -> str | None:
+def _admin_name(text: str) -> str:
     try:
-        return password and passwords.check_new(password, minimum=minimum, about=["admin"])
+        return check_name(text)
+    except BadParameter as refusal:
+        raise ValueError(refusal.problem) from None
+
+
+def _check_admin_password(password: str | None, minimum: int, name: str) -> str | None:
+    try:
+        return password and passwords.check_new(password, minimum=minimum, about=[name])
     except BadParameter as refusal:
         raise ValueError(refusal.problem) from None
 
@@ -185,10 +199,12 @@ class Config:
     trail_days: int = _setting("90", _integer(1, 3660))
     timezone: ZoneInfo = _setting("UTC", _timezone)
     admin_password: str | None = _setting("", _text_or_none, secret=True)
+    admin_name: str = _setting("admin", _admin_name)
     host: str = _setting("127.0.0.1", _host)
     port: int = _setting("8000", _integer(1, 65535))
     workers: int = _setting("", _workers)
     threads: int = _setting("640", _integer(1, 1024))
+    metrics: bool = _setting("off", _switch)
     log_level: str = _setting("INFO", _log_level)
     warnings: tuple[RiskyButLegal, ...] = ()
 
@@ -246,9 +262,9 @@ def load(environ: Mapping[str, str] = os.environ, *, make_key: bool = True) -> C
 
     for name, each in _SETTINGS.items():
         read(name, each.metadata["parse"])
-    if {"admin_password", "password_min"} <= values.keys():
-        password, minimum = values["admin_password"], values["password_min"]
-        read("ADMIN_PASSWORD", lambda _: _check_admin_password(password, minimum))
+    if {"admin_password", "password_min", "admin_name"} <= values.keys():
+        password, minimum, name = values["admin_password"], values["password_min"], values["admin_name"]
+        read("ADMIN_PASSWORD", lambda _: _check_admin_password(password, minimum, name))
     if not problems and not values["secret_key"]:
         # Last, so that a start that fails anyway leaves nothing behind.
         read("SECRET_KEY", lambda _: _kept_key(values["database_url"], make=make_key))

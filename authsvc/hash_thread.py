@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from authsvc.errors import Busy
+from authsvc.metrics import Metrics
 
 LONGEST_WAIT = 10.0
 """Seconds that a login waits for its turn, at the most."""
@@ -30,11 +31,12 @@ _T = TypeVar("_T")
 class HashThread:
     """Runs one piece of work at a time; whoever asks waits for the result, or is refused as Busy."""
 
-    def __init__(self, max_waiting: int) -> None:
+    def __init__(self, max_waiting: int, metrics: Metrics | None = None) -> None:
         """Let at most `max_waiting` wait: what serves them must have more threads, so that session checks find one."""
         self._executor = ThreadPoolExecutor(1, "hash", initializer=_yield_to_others)
         self._lock = threading.Lock()
         self._max_waiting = max_waiting
+        self._metrics = metrics or Metrics()
         self._waiting = 0
         self._seconds_each = 0.0
 
@@ -45,6 +47,7 @@ class HashThread:
             if self._waiting >= self._max_waiting or self._waiting * self._seconds_each > LONGEST_WAIT:
                 raise Busy
             self._waiting += 1
+            self._metrics.waiting(self._waiting)
         try:
             future = self._executor.submit(self._timed, work)
             try:
@@ -56,14 +59,17 @@ class HashThread:
         finally:
             with self._lock:
                 self._waiting -= 1
+                self._metrics.waiting(self._waiting)
 
     def _timed(self, work: Callable[[], _T]) -> _T:
         started = time.perf_counter()
         try:
             return work()
         finally:
+            seconds = time.perf_counter() - started
             # A moving average: how long the queue takes depends on what else the machine does.
-            self._seconds_each += (time.perf_counter() - started - self._seconds_each) / 8
+            self._seconds_each += (seconds - self._seconds_each) / 8
+            self._metrics.hashed(seconds)
 
 
 def _yield_to_others() -> None:

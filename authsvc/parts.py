@@ -7,6 +7,7 @@ from flask import Flask, current_app
 
 from authsvc.administration import Administration
 from authsvc.config import Config
+from authsvc.metrics import Metrics
 from authsvc.own_account import OwnAccount
 from authsvc.service import Service
 from authsvc.store.database import Database
@@ -20,7 +21,9 @@ _NAME = "authsvc"
 class Parts:
     """One application's."""
 
+    version: str
     config: Config
+    metrics: Metrics
     database: Database
     service: Service
     own_account: OwnAccount

@@ -16,6 +16,7 @@ from werkzeug.security import check_password_hash
 from authsvc.errors import BadParameter, Busy, RefusedPassword
 from authsvc.hash_thread import HashThread
 from authsvc.identifiers import fold, is_text
+from authsvc.metrics import Metrics
 
 LENGTH_MIN, LENGTH_MAX = 8, 256
 """Characters in a new password; more may be asked for (NIST SP 800-63B-4, section 3.1.1.2)."""
@@ -46,7 +47,11 @@ class Passwords:
     """Hashes and matches passwords, each NFKC-normalised and otherwise exactly as typed."""
 
     def __init__(
-        self, hasher: argon2.PasswordHasher | None = None, max_waiting: int = 32, minimum: int = LENGTH_MIN
+        self,
+        hasher: argon2.PasswordHasher | None = None,
+        max_waiting: int = 32,
+        minimum: int = LENGTH_MIN,
+        metrics: Metrics | None = None,
     ) -> None:
         """At most `max_waiting` passwords wait to be hashed or matched; more are refused as Busy.
 
@@ -56,7 +61,7 @@ class Passwords:
         self._argon2 = hasher or argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
         self._minimum = minimum
         self._decoy = _decoy(self._argon2)
-        self._thread = HashThread(max_waiting)
+        self._thread = HashThread(max_waiting, metrics)
 
     def hash(self, password: str) -> str:
         """The argon2id hash to store for `password`. Raises Busy."""

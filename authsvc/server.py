@@ -4,6 +4,7 @@ import ctypes
 import gc
 import multiprocessing
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -134,6 +135,15 @@ def _end_with(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _show(name: str, password: str) -> None:
+    print(
+        f"First administrator: {name}, password {password} (shown only once; a container's log keeps it: "
+        f"change it with `flask account password {shlex.quote(name)}`)",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
 def _prepare(app: Flask, tried: threading.Event, told: Event) -> None:
     """Bring the schema up to date and see that there is an administrator, however long the database is away."""
     config, administration = parts(app).config, parts(app).administration
@@ -142,7 +152,7 @@ def _prepare(app: Flask, tried: threading.Event, told: Event) -> None:
             # Found out by reading: a worker that is started anew waits for no writer, and needs no right to write.
             if parts(app).service.problem():
                 schema.upgrade(app)
-            password = administration.bootstrap(config.admin_password)
+            password = administration.bootstrap(config.admin_password, config.admin_name)
             foreign = parts(app).upkeep.meet_key()
             break
         except Exception:  # noqa: BLE001 - whatever it is, it is told, and the worker stays to tell its health
@@ -150,7 +160,7 @@ def _prepare(app: Flask, tried: threading.Event, told: Event) -> None:
             tried.set()
             time.sleep(_RETRY_SECONDS)
     if password and sys.stderr:  # closed, it is None, and print would take the log instead
-        print(f"First administrator: admin, password {password} (shown only once)", file=sys.stderr, flush=True)
+        _show(config.admin_name, password)
     if foreign.sessions or foreign.seeds:
         logs.unknown_key(foreign.sessions, foreign.seeds)
     tried.set()

@@ -14,7 +14,17 @@ PACKAGE = Path(__file__).parent.parent / "authsvc"
 
 # Lowest first. On a floor there may be an order, too; a folder stands on one floor as a whole.
 FLOORS = [
-    {"errors", "events", "logs", "identifiers", "accounts", "sessions", "throttle", "records"}  # values, their rules
+    {
+        "errors",
+        "events",
+        "logs",
+        "identifiers",
+        "accounts",
+        "sessions",
+        "metrics",
+        "throttle",
+        "records",
+    }  # values, their rules
     | {"passwords", "hash_thread", "otp", "tokens"},
     {"store"},
     {"authentication", "service", "own_account", "administration", "transfer", "upkeep"},  # policy

@@ -3,6 +3,7 @@
 import getpass
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 from sqlalchemy import make_url
 from werkzeug.security import generate_password_hash
 
+from authsvc import __version__
 from authsvc.store import causes
+from authsvc.store.tables import REVISION
 from tests.conftest import Clock, Commands, MakeApp
 from tests.databases import PASSWORD, PHONE, SECRET_KEY, Databases
 from tests.dialects import Auth, in_process
@@ -30,6 +33,7 @@ COMMANDS = [
     "appcfg set",
     "db upgrade",
     "db current",
+    "version",
 ]
 LISTED = {
     "id": 2,
@@ -459,3 +463,8 @@ def test_a_hash_that_cannot_be_imported_is_one_line(stored: str, refusal: str, c
     said = command.refusal("account", "add", "new", "--password-hash-stdin", stdin=stored + "\n")
     assert said == f"password hash {refusal}"
     assert command.refusal("account", "show", "new") == "no account has this key"
+
+
+def test_the_version_is_told(command: Commands) -> None:
+    """Of the service, of Python, and of the schema that it needs."""
+    assert command("version") == f"authsvc {__version__}, Python {platform.python_version()}, schema {REVISION}\n"

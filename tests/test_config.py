@@ -47,6 +47,7 @@ def test_every_setting_has_its_default(tmp_path: Path, monkeypatch: pytest.Monke
     assert (config.session_lifetime, config.session_idle_timeout) == (43200, 3600)
     assert (config.trusted_proxies, config.cors_origins, config.admin_password) == (0, frozenset(), None)
     assert (config.host, config.port, config.log_level, str(config.timezone)) == ("127.0.0.1", 8000, "INFO", "UTC")
+    assert (config.admin_name, config.metrics) == ("admin", False)
     assert config.workers >= 1
     assert config.warnings == ()
 
@@ -69,6 +70,8 @@ def test_settings_are_taken_over(read: Callable[..., Config]) -> None:
         CORS_ORIGINS="https://Console.example, http://localhost:8080",
         TIMEZONE="Asia/Shanghai",
         ADMIN_PASSWORD=SECRET,
+        ADMIN_NAME="Erika",
+        METRICS="on",
         HOST="0.0.0.0",
         PORT="80",
         WORKERS="3",
@@ -82,6 +85,7 @@ def test_settings_are_taken_over(read: Callable[..., Config]) -> None:
     assert (config.session_lifetime, config.session_idle_timeout, config.trusted_proxies) == (600, 60, 2)
     assert config.cors_origins == {"https://console.example", "http://localhost:8080"}
     assert (str(config.timezone), config.admin_password) == ("Asia/Shanghai", SECRET)
+    assert (config.admin_name, config.metrics) == ("Erika", True)
     assert (config.host, config.port, config.workers, config.threads) == ("0.0.0.0", 80, 3, 4)
     assert (config.log_level, config.limit_otp_row, config.password_min) == ("DEBUG", 0, 15)
 
@@ -149,6 +153,10 @@ NO_ZONE = "is not a time zone this machine knows, such as Asia/Shanghai"
             "admin2026",
             "is little more than the account's name or phone, or a word of this service",
         ),
+        ("ADMIN_NAME", "12345", "is all digits"),
+        ("ADMIN_NAME", "x" * 65, "must have 1 to 64 characters"),
+        ("ADMIN_NAME", " admin", "begins or ends with a space"),
+        ("METRICS", "yes", "must be on or off"),
         ("ADMIN_PASSWORD", "iloveyou", "is one of the most common passwords"),
         ("LOG_LEVEL", "LOUD", "must be DEBUG, INFO, WARNING, ERROR or CRITICAL"),
         *((f"{name}_FILE", "/nonexistent", None) for name in sorted(SECRETS)),
@@ -163,6 +171,12 @@ def test_a_bad_value_is_told_in_one_sentence(
         settings["DATABASE_URL"] = ""
     told = f"{name.removesuffix('_FILE')}: {problem or f'AUTHSVC_{name} cannot be read: FileNotFoundError'}"
     assert problems(**settings) == [f"AUTHSVC_{told}"]
+
+
+def test_the_first_password_is_not_the_first_name(problems: Callable[..., list[str]]) -> None:
+    """Whatever the administrator is called, a guesser begins with that."""
+    (problem,) = problems(SECRET_KEY=KEY, ADMIN_NAME="Erika", ADMIN_PASSWORD="erika2026")
+    assert problem.startswith("AUTHSVC_ADMIN_PASSWORD: is little more than the account's name")
 
 
 def test_all_problems_are_told_at_once(problems: Callable[..., list[str]]) -> None:

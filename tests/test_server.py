@@ -373,12 +373,26 @@ def test_the_first_administrators_password_is_shown_once(databases: Databases, s
     """As a plain line on standard error, in no log, and not at the next start."""
     url = databases.empty()
     server = start_server(url)
-    line = re.fullmatch(r"First administrator: admin, password (\S+) \(shown only once\)\n", server.errors)
+    line = re.fullmatch(
+        r"First administrator: admin, password (\S+) \(shown only once; a container's log keeps it: "
+        r"change it with `flask account password admin`\)\n",
+        server.errors,
+    )
     assert line is not None
     assert server.auth.login("admin", line[1]).data["role"] == "admin"
     assert line[1] not in server.log
     assert server.stop() == 0
     assert start_server(url).errors == ""
+
+
+def test_the_first_administrator_may_have_another_name(databases: Databases, start_server: StartServer) -> None:
+    """The line names it as the command takes it."""
+    server = start_server(databases.empty(), AUTHSVC_ADMIN_NAME="Erika Muster")
+    wait_for(lambda: "\n" in server.errors)
+    password = server.errors.split()[5]
+    assert server.errors.startswith(f"First administrator: Erika Muster, password {password} ")
+    assert server.errors.endswith("`flask account password 'Erika Muster'`)\n")
+    assert server.auth.login("erika muster", password).data["role"] == "admin"
 
 
 def test_the_first_administrators_password_is_in_no_log(databases: Databases) -> None:

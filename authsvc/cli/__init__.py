@@ -7,6 +7,7 @@ from authsvc.cli.account import account_group
 from authsvc.cli.data import data_group
 from authsvc.cli.history import history
 from authsvc.cli.role import appcfg_group, role_group
+from authsvc.cli.version import version
 from authsvc.store import DOWNGRADE
 
 click.confirmation_option(prompt="This drops tables or columns and what is in them. Go on?")(DOWNGRADE)
@@ -14,5 +15,5 @@ click.confirmation_option(prompt="This drops tables or columns and what is in th
 
 def init_app(app: Flask) -> None:
     """Add the commands to `flask`."""
-    for command in (account_group, role_group, appcfg_group, data_group, history):
+    for command in (account_group, role_group, appcfg_group, data_group, history, version):
         app.cli.add_command(command)

@@ -9,6 +9,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import URL
 
 from authsvc.logs import RiskyButLegal
+from authsvc.metrics import Metrics
 from authsvc.store import sqlite, tables, timeouts
 from authsvc.store.database import BACKENDS, Database
 from authsvc.store.schema import MIGRATIONS
@@ -20,7 +21,7 @@ _KEPT = 2  # connections
 db = SQLAlchemy(metadata=tables.metadata, disable_autonaming=True)
 
 
-def init_app(app: Flask, url: URL, connections: int, clock: Callable[[], float]) -> Database:
+def init_app(app: Flask, url: URL, connections: int, clock: Callable[[], float], metrics: Metrics) -> Database:
     """Give the application its database, by so many connections at the most, and `flask db`.
 
     Touches no database until somebody asks for something.
@@ -42,7 +43,7 @@ def init_app(app: Flask, url: URL, connections: int, clock: Callable[[], float])
     db.init_app(app)
     Migrate(app, db, directory=str(MIGRATIONS))
     with app.app_context():
-        return Database(db.engine, clock)
+        return Database(db.engine, clock, metrics)
 
 
 def risks_of_opening(url: URL) -> list[RiskyButLegal]:

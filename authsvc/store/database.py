@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, exc
 
 from authsvc.errors import Unavailable
 from authsvc.logs import RiskyButLegal
+from authsvc.metrics import Metrics
 from authsvc.sessions import LiveSession
 from authsvc.store import causes, timeouts
 from authsvc.store.postgresql import Postgresql
@@ -26,9 +27,10 @@ _T = TypeVar("_T")
 class Database:
     """Hands out repositories. Whatever the database does wrong is raised as Unavailable."""
 
-    def __init__(self, engine: Engine, clock: Callable[[], float]) -> None:
+    def __init__(self, engine: Engine, clock: Callable[[], float], metrics: Metrics) -> None:
         self._engine = engine
         self._clock = clock
+        self._metrics = metrics
         self._backend = BACKENDS[engine.dialect.name](engine, self._fetch)
         self._driver_error = engine.dialect.loaded_dbapi.Error
 
@@ -39,9 +41,11 @@ class Database:
             row = self._backend.check(id_hash)
         except (self._driver_error, exc.DBAPIError, exc.TimeoutError) as error:
             if time.monotonic() - started > timeouts.QUICK:
+                self._metrics.database_error()
                 raise _unavailable(error) from error
             # Once more through `read`, which tells dead connections from outages.
             return self.read(lambda repository: repository.live_session(id_hash))
+        self._metrics.database("check", time.monotonic() - started)
         return live_session(row) if row else None
 
     def _fetch(self, statement: str, parameters: Any) -> list[Row]:
@@ -61,7 +65,7 @@ class Database:
 
     def read(self, query: Callable[[Repository], _T]) -> _T:
         """The result of `query`, each of whose statements is a transaction of its own. Raises Unavailable."""
-        with _outages():
+        with self._observed("read"), _outages():
             connection, result = self._try(lambda connection: query(self._repository(connection)))
             connection.close()
             return result
@@ -72,7 +76,7 @@ class Database:
 
         Waits up to `patience` seconds for its turn, where there is one. No two `exclusive` ones run at a time.
         """
-        with _outages(), self._backend.turn(patience) as left:
+        with self._observed("write", counted=patience > 0), _outages(), self._backend.turn(patience) as left:
             connection, _ = self._try(lambda connection: self._backend.begin(connection, left))
             # Where the block raises, returning the connection to the pool rolls back.
             with connection:
@@ -119,6 +123,19 @@ class Database:
             except BaseException:
                 connection.close()
                 raise
+
+    @contextmanager
+    def _observed(self, operation: str, *, counted: bool = True) -> Iterator[None]:
+        """Time it, and count what fails, unless that is no error: who waits for nobody often finds another writing."""
+        started = time.monotonic()
+        try:
+            yield
+        except Unavailable:
+            if counted:
+                self._metrics.database_error()
+            raise
+        finally:
+            self._metrics.database(operation, time.monotonic() - started)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from authsvc import logs
 from authsvc.errors import Refusal, Unavailable
 from authsvc.parts import Parts
-from authsvc.web import acc_admin, api_auth, description, health, middleware, pages
+from authsvc.web import acc_admin, api_auth, description, health, metrics, middleware, pages
 from authsvc.web.fast_path import FastPath
 from authsvc.web.request import TOKEN_NAME
 from authsvc.web.responses import Answer, Dialect
@@ -27,13 +27,9 @@ def init_app(app: Flask, parts: Parts) -> None:
     """Register everything there is to call."""
     checks = {call: check for dialect in DIALECTS for call, check in dialect.CHECKS.items()}
     app.wsgi_app = FastPath(app.wsgi_app, parts, checks, refuse)  # type: ignore[method-assign]
-    middleware.init_app(app, parts.config)
-    for blueprint in (
-        *(dialect.blueprint for dialect in DIALECTS),
-        health.blueprint,
-        description.blueprint,
-        pages.blueprint,
-    ):
+    middleware.init_app(app, parts)
+    around = (health.blueprint, metrics.blueprint, description.blueprint, pages.blueprint)
+    for blueprint in (*(dialect.blueprint for dialect in DIALECTS), *around):
         app.register_blueprint(blueprint)
     # Routing errors reach only handlers of the application, whatever the path: one handler for everything.
     app.register_error_handler(Exception, _refused)

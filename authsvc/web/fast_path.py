@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from authsvc.parts import Parts
+from authsvc.web.middleware import ROUTE
 from authsvc.web.request import carries_body, token_of
 from authsvc.web.responses import Answer, Check, encode
 
@@ -35,10 +36,12 @@ class FastPath:
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Answer one request."""
-        check = self._checks.get((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+        path = environ["PATH_INFO"]
+        check = self._checks.get((environ["REQUEST_METHOD"], path))
         # With an Origin, CORS has a say.
         if check is None or environ.get("QUERY_STRING") or "HTTP_ORIGIN" in environ or carries_body(environ):
             return self._app(environ, start_response)
+        environ[ROUTE] = path
         try:
             answer = check(self._service.whoami(token_of(environ)), self._config)
         except Exception as error:  # noqa: BLE001 - whatever it is, the dialect has an answer for it

@@ -11,8 +11,9 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Rule
 
 from authsvc import logs
-from authsvc.config import Config
 from authsvc.events import SERVICE, Actor, acting
+from authsvc.metrics import Metrics
+from authsvc.parts import Parts
 from authsvc.web.bodies import Bodies
 from authsvc.web.request import Proxies, client_address
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 CAUSE = "authsvc.cause"
 """Where in the WSGI environment a refused request keeps its cause, for the access line."""
+
+ROUTE = "authsvc.route"
+"""Where in the WSGI environment the rule is kept that a request fits, for the metrics."""
 
 _HEADERS = (
     ("Cache-Control", "no-store"),
@@ -49,8 +53,9 @@ class Middleware:
     Below Flask, and not in its hooks, because this is a third of the work of a session check there.
     """
 
-    def __init__(self, app: "WSGIApplication", trusted_proxies: int) -> None:
+    def __init__(self, app: "WSGIApplication", trusted_proxies: int, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
         self._proxies = Proxies(trusted_proxies)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -76,12 +81,18 @@ class Middleware:
         try:
             return self._app(environ, start)
         finally:
-            milliseconds = round((time.perf_counter() - started) * 1000, 1)
+            method, code, seconds = environ["REQUEST_METHOD"], code or "500", time.perf_counter() - started
+            self._metrics.request(method, environ.get(ROUTE), code, seconds)
             # PEP 3333: the path's bytes come as Latin-1.
             path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
-            logs.request_ended(environ["REQUEST_METHOD"], path, int(code or 500), milliseconds, environ.get(CAUSE))
+            logs.request_ended(method, path, int(code), round(seconds * 1000, 1), environ.get(CAUSE))
             logs.bind(None, None)
             acting.set(SERVICE)
+
+
+def _note_route() -> None:
+    if request.url_rule:
+        request.environ[ROUTE] = request.url_rule.rule
 
 
 def _refuse_odd_spellings() -> None:
@@ -92,10 +103,12 @@ def _refuse_odd_spellings() -> None:
         raise request.routing_exception or MethodNotAllowed(request.url_rule.methods if request.url_rule else None)
 
 
-def init_app(app: Flask, config: Config) -> None:
+def init_app(app: Flask, parts: Parts) -> None:
     """Surround every view."""
     app.url_rule_class = ExactRule  # type: ignore[assignment]
     app.url_map.merge_slashes = False
+    app.before_request(_note_route)
     app.before_request(_refuse_odd_spellings)
-    app.before_request(Bodies(config.body_threads))
-    app.wsgi_app = Middleware(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]
+    app.before_request(Bodies(parts.config.body_threads))
+    proxies = parts.config.trusted_proxies
+    app.wsgi_app = Middleware(app.wsgi_app, proxies, parts.metrics)  # type: ignore[method-assign]

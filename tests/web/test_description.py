@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from authsvc import __version__
 from tests.description import DOCUMENT, described
 from tests.dialects import Answer
 from tests.servers import Server
@@ -20,6 +21,11 @@ def page(server: Server) -> Answer:
 def test_the_document_is_served_as_it_is(server: Server) -> None:
     """What machines read is the file in the package."""
     assert described(server.send)("GET", "/openapi.json", {}, b"").json == DOCUMENT
+
+
+def test_the_document_has_the_services_version() -> None:
+    """Whoever reads it knows what is running."""
+    assert DOCUMENT["info"]["version"] == __version__
 
 
 @pytest.mark.parametrize("element", ["script", "style"])

@@ -68,9 +68,7 @@ def test_what_it_refers_to_is_there() -> None:
     """No reference leads nowhere, and no component but the answers of undescribed paths and methods lies about."""
     referred = set(re.findall(r'"\$ref": "#/components/(\w+/[\w-]+)"', json.dumps(DOCUMENT)))
     there = {f"{kind}/{name}" for kind in COMPONENTS if kind != "securitySchemes" for name in COMPONENTS[kind]}
-    assert there - referred == {
-        f"responses/{name}" for name in ("NotFound", "ConsoleNotFound", "ConsoleMethodNotAllowed")
-    }
+    assert there - referred == {f"responses/{name}" for name in ("ConsoleNotFound", "ConsoleMethodNotAllowed")}
     assert referred <= there
 
 
@@ -239,6 +237,14 @@ def test_answers_are_what_it_says(world: World, said: str, situation: Callable[[
 def test_what_surrounds_the_dialects_is_as_it_says(send: Send, method: str, path: str) -> None:
     """With and without a body."""
     assert send(method, path, {}, b"").status == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(("setting", "status"), [("on", 200), ("off", 404)])
+def test_metrics_are_as_it_says(method: str, setting: str, status: int, make_app: MakeApp) -> None:
+    """On and off."""
+    send = described(in_process(make_app(AUTHSVC_METRICS=setting)))
+    assert send(method, "/metrics", {}, b"").status == status
 
 
 def test_trouble_is_as_it_says(make_app: MakeApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
