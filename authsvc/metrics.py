@@ -185,7 +185,8 @@ class _Logins(logging.Handler):
         if event == Event.LOGIN_SUCCEEDED:
             self._metrics.login("succeeded")
         elif event == Event.LOGIN_REFUSED:
-            self._metrics.login(record.__dict__["fields"]["cause"])
+            # Why the database is unavailable is told elsewhere.
+            self._metrics.login(record.__dict__["fields"]["cause"].partition(":")[0])
 
 
 def _count_logins(metrics: Metrics) -> None:

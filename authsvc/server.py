@@ -153,7 +153,6 @@ def _prepare(app: Flask, tried: threading.Event, told: Event) -> None:
             if parts(app).service.problem():
                 schema.upgrade(app)
             password = administration.bootstrap(config.admin_password, config.admin_name)
-            foreign = parts(app).upkeep.meet_key()
             break
         except Exception:  # noqa: BLE001 - whatever it is, it is told, and the worker stays to tell its health
             logs.failed("database.not_ready")
@@ -161,12 +160,19 @@ def _prepare(app: Flask, tried: threading.Event, told: Event) -> None:
             time.sleep(_RETRY_SECONDS)
     if password and sys.stderr:  # closed, it is None, and print would take the log instead
         _show(config.admin_name, password)
-    if foreign.sessions or foreign.seeds:
-        logs.unknown_key(foreign.sessions, foreign.seeds)
     tried.set()
+    # None of this keeps a worker from serving.
+    with suppress(Unavailable):
+        _meet_key(app)
     with suppress(Unavailable):
         _tell_risks(app, told)
     logs.notice("database.ready")
+
+
+def _meet_key(app: Flask) -> None:
+    foreign = parts(app).upkeep.meet_key()
+    if foreign.sessions or foreign.seeds:
+        logs.unknown_key(foreign.sessions, foreign.seeds)
 
 
 def _tell_risks(app: Flask, told: Event) -> None:

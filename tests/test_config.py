@@ -394,6 +394,7 @@ def test_a_secret_that_everybody_can_use_is_warned_about(
     mode: int, warned: list[str], tmp_path: Path, read: Callable[..., Config]
 ) -> None:
     """A file that was named, and the key made beside the database."""
+    tmp_path.chmod(0o755)  # in a folder of one's own nobody else gets to a file
     file = tmp_path / "given"
     file.write_text(SECRET + KEY)
     file.chmod(mode)

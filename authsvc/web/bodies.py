@@ -1,7 +1,6 @@
 """Request bodies: read whole, and only so many at once; whatever was cut off in transit never counts."""
 
 import io
-import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
 BODY_MAX = 16 * 1024
 """Bytes in a request body."""
-
-
-_LENGTH = re.compile(r"[0-9]{1,19}")
 
 
 class IncompleteBody(Refusal):
@@ -49,13 +45,9 @@ class Bodies:
         environ = request.environ
         if not carries_body(environ):
             return
-        # With chunks a length does not count (RFC 9112, section 6.3).
-        announced = None if "HTTP_TRANSFER_ENCODING" in environ else environ.get("CONTENT_LENGTH")
-        # Granian hands no other on; some servers do, and a negative one would read without end.
-        if announced and not _LENGTH.fullmatch(announced):
-            raise LengthRequired
-        length = int(announced) if announced else BODY_MAX + 1
-        if announced and length > BODY_MAX:
+        announced = request.content_length  # None with chunks, 0 for what is no number
+        length = BODY_MAX + 1 if announced is None else announced
+        if announced is not None and length > BODY_MAX:
             raise RequestEntityTooLarge
         with self._place(environ):
             body = environ["wsgi.input"].read(length)

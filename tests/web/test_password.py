@@ -203,7 +203,7 @@ def test_the_log_says_what_happened(auth: Auth, token: str, log: Log) -> None:
     lines = log.lines("password.refused", "password.changed")
     assert [(line["event"], line.get("cause"), line["account_id"]) for line in lines] == [
         ("password.refused", "wrong_password", 2),
-        ("password.refused", "bad_parameter", 2),
+        ("password.refused", "refused_password", 2),
         ("password.changed", None, 2),
     ]
     assert not any(password in log.text for password in (GUESS, PASSWORD, NEW))
