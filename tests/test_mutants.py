@@ -139,7 +139,16 @@ def fails_in(folder: Path, *tests: str) -> bool:
     """Whether one of these tests fails in a copy of the project; that it was run at all is seen to."""
     with TemporaryDirectory() as temporary:
         # pytest's usual folder is shared by all who run it, and two that tidy it up at once trip over each other.
-        options = ["-x", "--tb=no", "-p", "no:cacheprovider", "-k", "not postgresql", f"--basetemp={temporary}/pytest"]
+        options = [
+            "-n0",
+            "-x",
+            "--tb=no",
+            "-p",
+            "no:cacheprovider",
+            "-k",
+            "not postgresql",
+            f"--basetemp={temporary}/pytest",
+        ]
         run = subprocess.run(
             [sys.executable, "-m", "pytest", *options, *(f"tests/{test}" for test in tests)],
             cwd=folder,
