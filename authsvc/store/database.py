@@ -13,13 +13,12 @@ from authsvc.metrics import Metrics
 from authsvc.sessions import LiveSession
 from authsvc.store import causes, timeouts
 from authsvc.store.postgresql import Postgresql
-from authsvc.store.repository import LIVE_SESSIONS, Repository, Row, live_session
+from authsvc.store.repository import Repository, live_session
 from authsvc.store.sqlite import Sqlite
 
 BACKENDS: dict[str, type[Sqlite | Postgresql]] = {"sqlite": Sqlite, "postgresql": Postgresql}
 """What differs between the databases, by SQLAlchemy's name of each."""
 
-_NAMES = [column.name for column in LIVE_SESSIONS.selected_columns]
 _CURSOR = "authsvc.cursor"
 _T = TypeVar("_T")
 
@@ -38,7 +37,7 @@ class Database:
         """A session with its account, read after this call began: what the service does all day. Raises Unavailable."""
         started = time.monotonic()
         try:
-            row = self._backend.check(id_hash)
+            live = self._backend.check(id_hash)
         except (self._driver_error, exc.DBAPIError, exc.TimeoutError) as error:
             if time.monotonic() - started > timeouts.QUICK:
                 self._metrics.database_error()
@@ -46,17 +45,17 @@ class Database:
             # Once more through `read`, which tells dead connections from outages.
             return self.read(lambda repository: repository.live_session(id_hash))
         self._metrics.database("check", time.monotonic() - started)
-        return live_session(row) if row else None
+        return live
 
-    def _fetch(self, statement: str, parameters: Any) -> list[Row]:
-        """The rows of a session check. Uses the driver's cursor; SQLAlchemy's overhead is more than the query."""
+    def _fetch(self, statement: str, parameters: Any) -> list[LiveSession]:
+        """What a session check finds. Uses the driver's cursor; SQLAlchemy's overhead is more than the query."""
         connection = self._engine.raw_connection()
         try:
             # One cursor a connection: making it is a good part of the work.
             if (cursor := connection.info.get(_CURSOR)) is None:
                 cursor = connection.info[_CURSOR] = connection.cursor()
             cursor.execute(statement, parameters)
-            return [dict(zip(_NAMES, row, strict=True)) for row in cursor.fetchall()]
+            return [live_session(row) for row in cursor.fetchall()]
         except self._driver_error:
             connection.invalidate()
             raise

@@ -14,9 +14,10 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from authsvc.logs import RiskyButLegal
+from authsvc.sessions import LiveSession
 from authsvc.store import tables, timeouts
 from authsvc.store.batching import Batcher
-from authsvc.store.repository import LIVE_SESSIONS, Row
+from authsvc.store.repository import LIVE_SESSIONS
 
 _EXCLUSIVE = 0x61757468  # "auth": any number, as long as it is always the same one.
 _ENCODINGS = {"UTF8", "SQL_ASCII"}
@@ -76,7 +77,7 @@ class Postgresql:
     }
     upsert = staticmethod(insert)
 
-    def __init__(self, engine: Engine, fetch: Callable[[str, Any], list[Row]]) -> None:
+    def __init__(self, engine: Engine, fetch: Callable[[str, Any], list[LiveSession]]) -> None:
         connector = Connector(_Connection)
         event.listen(engine, "do_connect", connector)
         event.listen(engine, "checkout", connector.refuse_replaced)
@@ -88,8 +89,8 @@ class Postgresql:
         # All checks of a moment share a round trip.
         self.check = Batcher(self._check_all, timeouts.BATCH).get
 
-    def _check_all(self, id_hashes: list[bytes]) -> dict[bytes, Row]:
-        return {row["id_hash"]: row for row in self._fetch(self._check, {"id_hashes": id_hashes})}
+    def _check_all(self, id_hashes: list[bytes]) -> dict[bytes, LiveSession]:
+        return {live.session.id_hash: live for live in self._fetch(self._check, {"id_hashes": id_hashes})}
 
     @contextmanager
     def turn(self, patience: float) -> Iterator[float]:

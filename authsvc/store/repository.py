@@ -1,8 +1,8 @@
 """The queries. What a row holds becomes a value by the names of its columns."""
 
 import json
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, fields
 from functools import cache
 from typing import Any
 
@@ -79,31 +79,22 @@ _PERMISSIONS = (
 ).scalar_subquery()
 _APPCFG = select(_setting.value).where(_setting.name == literal_column("'appcfg'")).scalar_subquery()
 
-_ACCOUNT_COLUMNS = (
-    _account.id,
-    _account.name,
-    _account.phone,
-    _account.avatar,
-    _account.role_id,
-    _role.code.label("role_code"),
-    _role.name.label("role_name"),
-    _PERMISSIONS.label("permissions"),
-    _account.permission,
-    _account.disabled,
-    _account.otp_seed.is_not(None).label("otp"),
-    _account.created_by,
-    _account.created_at,
-    _account.login_at,
-    _account.login_address,
-    _account.login_count,
-)
-_SESSION_COLUMNS = (
-    _session.id_hash,
-    _session.opened_at,
-    _session.last_seen_at,
-    _session.ends_at,
-    _session.address,
-    _session.user_agent,
+
+def _selected(kind: type, columns: Mapping[str, ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+    """What a value is made of: the columns that are named as its fields, in their order."""
+    return [columns[field.name].label(field.name) for field in fields(kind)]
+
+
+_SESSION_COLUMNS = _selected(Session, dict(_session.items()))
+_ACCOUNT_COLUMNS = _selected(
+    Account,
+    {
+        **dict(_account.items()),
+        "role_code": _role.code,
+        "role_name": _role.name,
+        "permissions": _PERMISSIONS,
+        "otp": _account.otp_seed.is_not(None),
+    },
 )
 _ACCOUNTS = select(*_ACCOUNT_COLUMNS).join(_roles, _account.role_id == _role.id)
 
@@ -117,41 +108,27 @@ LIVE_SESSIONS = (
 """Sessions with all that a session check needs; the databases differ in how they are asked for one."""
 
 
-def live_session(row: Row) -> LiveSession:
+def live_session(row: Sequence[Any]) -> LiveSession:
     """The value of one of LIVE_SESSIONS."""
-    return LiveSession(_session_value(row), _account_value(row), row["appcfg"] or "{}")
+    *both, appcfg = row
+    at = len(_SESSION_COLUMNS)
+    return LiveSession(Session(*both[:at]), _account_value(both[at:]), appcfg or "{}")
 
 
-def _session_value(row: Row) -> Session:
-    return Session(
-        id_hash=row["id_hash"],
-        opened_at=row["opened_at"],
-        last_seen_at=row["last_seen_at"],
-        ends_at=row["ends_at"],
-        address=row["address"],
-        user_agent=row["user_agent"],
-    )
+def _account_value(row: Sequence[Any]) -> Account:
+    values = list(row)
+    for at, convert in _CONVERTED:
+        values[at] = convert(values[at])
+    return Account(*values)
 
 
-def _account_value(row: Row) -> Account:
-    return Account(
-        id=row["id"],
-        name=row["name"],
-        phone=row["phone"],
-        avatar=row["avatar"],
-        role_id=row["role_id"],
-        role_code=row["role_code"],
-        role_name=row["role_name"],
-        permissions=_codes(row["permissions"]),
-        permission=row["permission"],
-        disabled=bool(row["disabled"]),
-        otp=bool(row["otp"]),
-        created_by=row["created_by"],
-        created_at=row["created_at"],
-        login_at=row["login_at"],
-        login_address=row["login_address"],
-        login_count=row["login_count"],
-    )
+def _codes(joined: str | None) -> tuple[str, ...]:
+    return tuple(sorted(joined.split(" "))) if joined else ()
+
+
+# What a driver may hand on in another form.
+_CONVERT: dict[str, Callable[[Any], Any]] = {"permissions": _codes, "disabled": bool, "otp": bool}
+_CONVERTED = [(at, _CONVERT[each.name]) for at, each in enumerate(fields(Account)) if each.name in _CONVERT]
 
 
 def _trail_value(row: Row) -> tuple[tuple[float, int], Happening]:
@@ -164,10 +141,6 @@ def _trail_value(row: Row) -> tuple[tuple[float, int], Happening]:
         detail=json.loads(row["detail"]),
     )
     return (row["at"], row["id"]), happening
-
-
-def _codes(joined: str | None) -> tuple[str, ...]:
-    return tuple(sorted(joined.split(" "))) if joined else ()
 
 
 def _matched(credentials: Credentials) -> dict[str, Any]:
@@ -278,8 +251,8 @@ class Repository:
         """Commit now. A `write` block commits by itself, but not where it is about to raise."""
         self._leave_trail()
         self._connection.exec_driver_sql("COMMIT")
-        for event, account_id, fields in self._noted:
-            logs.audit(event, account_id, **fields)
+        for event, account_id, details in self._noted:
+            logs.audit(event, account_id, **details)
         self._noted.clear()
 
     def _leave_trail(self) -> None:
@@ -291,10 +264,10 @@ class Repository:
                 "its_account_id": account_id,
                 "its_by": actor.name,
                 "its_address": actor.address,
-                "its_detail": json.dumps(fields, ensure_ascii=False),
+                "its_detail": json.dumps(details, ensure_ascii=False),
                 "is_kept": account_id is not None or not event.is_refusal,
             }
-            for event, account_id, fields in self._noted
+            for event, account_id, details in self._noted
         ]
         if rows:
             self._connection.execute(_LEAVE_TRAIL, rows)
@@ -322,7 +295,7 @@ class Repository:
 
     def account(self, key: Key) -> Account | None:
         """The account that `key` points at."""
-        row = self._one(_ACCOUNT_BY[key.kind], {"value": key.value})
+        row = self._connection.execute(_ACCOUNT_BY[key.kind], {"value": key.value}).one_or_none()
         return _account_value(row) if row else None
 
     def accounts(
@@ -342,7 +315,7 @@ class Repository:
             statement = statement.where(_account.role_id == role_id)
         if disabled:
             statement = statement.where(_account.disabled)
-        return [_account_value(row) for row in self._all(statement)]
+        return [_account_value(row) for row in self._connection.execute(statement)]
 
     def has_accounts(self) -> bool:
         """Whether there is any account."""
@@ -495,13 +468,13 @@ class Repository:
 
     def live_session(self, id_hash: bytes) -> LiveSession | None:
         """A session with its account."""
-        row = self._one(_LIVE_SESSION, {"id_hash": id_hash})
+        row = self._connection.execute(_LIVE_SESSION, {"id_hash": id_hash}).one_or_none()
         return live_session(row) if row else None
 
     def sessions(self, account_id: int) -> list[Session]:
         """All sessions of an account that were not ended on purpose, oldest first."""
         statement = select(*_SESSION_COLUMNS).where(_session.account_id == account_id).order_by(_session.opened_at)
-        return [_session_value(row) for row in self._all(statement)]
+        return [Session(*row) for row in self._connection.execute(statement)]
 
     def add_session(self, account_id: int, session: Session) -> None:
         """Open a session."""

@@ -14,8 +14,9 @@ from sqlalchemy.dialects.sqlite import insert
 
 from authsvc.errors import Unavailable
 from authsvc.logs import RiskyButLegal
+from authsvc.sessions import LiveSession
 from authsvc.store import causes, tables
-from authsvc.store.repository import LIVE_SESSIONS, Row
+from authsvc.store.repository import LIVE_SESSIONS
 
 
 class Sqlite:
@@ -24,7 +25,7 @@ class Sqlite:
     connect_args: ClassVar[dict[str, Any]] = {}
     upsert = staticmethod(insert)
 
-    def __init__(self, engine: Engine, fetch: Callable[[str, Any], list[Row]]) -> None:
+    def __init__(self, engine: Engine, fetch: Callable[[str, Any], list[LiveSession]]) -> None:
         event.listen(engine, "do_connect", _connect)
         event.listen(engine, "connect", _prepare)
         self._fetch = fetch
@@ -32,7 +33,7 @@ class Sqlite:
         self._check = statement.compile(dialect=engine.dialect).string
         self._writer = threading.Lock()
 
-    def check(self, id_hash: bytes) -> Row | None:
+    def check(self, id_hash: bytes) -> LiveSession | None:
         """A session with its account."""
         return next(iter(self._fetch(self._check, (id_hash,))), None)
 

@@ -74,7 +74,7 @@ class Middleware:
             nonlocal code
             code = status[:3]
             headers += (*_HEADERS, ("X-Request-ID", request_id))
-            if not any(name == _POLICY[0] for name, _ in headers):
+            if _POLICY[0] not in dict(headers):
                 headers.append(_POLICY)
             return start_response(status, headers, *exc_info)
 
