@@ -33,6 +33,7 @@ DEFAULT_ROLE = "user"
 
 _ADMIN_ROLE = "admin"
 _TRAIL_PAGE = 1000
+_START_PATIENCE = 20.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ class Administration:
             return None
         chosen = password or secrets.token_urlsafe(16)
         password_hash = self._passwords.hash(chosen)
-        with self._database.write(exclusive=True) as repository:
+        # No request waits for it, and other replicas that start may have much to write.
+        with self._database.write(exclusive=True, patience=_START_PATIENCE) as repository:
             # Asked again under the lock: replicas that start together all came this far.
             if repository.has_accounts():
                 return None
