@@ -51,10 +51,12 @@ def mapped() -> list[str]:
     """The paths on the map of the code, in its order."""
     (tree,) = (block for block in blocks(README) if block.startswith("wsgi.py "))
     paths, folders = [], list[str]()
-    for indent, name in re.findall(r"^( *)(\S+)", tree, re.MULTILINE):
-        folders[len(indent) // 2 :] = [name]
-        if not name.endswith("/"):
-            paths.append("".join(folders))
+    for indent, names in re.findall(r"^( *)((?:\S+, )*\S+)", tree, re.MULTILINE):
+        del folders[len(indent) // 2 :]
+        if names.endswith("/"):
+            folders.append(names)
+        else:
+            paths += ["".join([*folders, name]) for name in names.split(", ")]
     return paths
 
 
@@ -146,12 +148,13 @@ def test_the_secret_settings_are_marked() -> None:
 def test_every_warning_is_there() -> None:
     """What the log calls `authsvc.W...` can be looked up."""
     warnings = set(re.findall(r"authsvc\.W\d+", "".join(path.read_text("utf-8") for path in PACKAGE.rglob("*.py"))))
-    assert warnings == set(re.findall(r"^\| `(authsvc\.W\d+)` \|", README, re.MULTILINE))
+    assert warnings == set(re.findall(r"^\| `(authsvc\.W\d+)` \|", DEPLOY, re.MULTILINE))
 
 
 def test_the_endpoints_are_those_of_the_application(app: Flask) -> None:
     """The table of endpoints has each route with its methods, and no other."""
-    documented = dict(re.findall(r"^\| `(/\S+)` \| ([A-Z, ]+) \|", README, re.MULTILINE))
+    rows = re.findall(r"^\| ((?:`/\S+`(?:, )?)+) \| ([A-Z, ]+) \|", README, re.MULTILINE)
+    documented = {path: methods for paths, methods in rows for path in re.findall("`(.*?)`", paths)}
     routes = {rule.rule: ", ".join(sorted((rule.methods or set()) - {"OPTIONS"})) for rule in app.url_map.iter_rules()}
     assert documented == routes, "README.md: the table of endpoints and the routes differ"
 
@@ -191,7 +194,7 @@ def test_the_statements_of_each_request_are_counted(sqlite: Databases, clock: Cl
 
 def application(sqlite: Databases, clock: Clock) -> Flask:
     """One on a database of its own."""
-    environ = {"AUTHSVC_DATABASE_URL": sqlite.copy(), "AUTHSVC_SECRET_KEY": SECRET_KEY}
+    environ = {"AUTHSVC_DATABASE_URL": sqlite.copy(), "AUTHSVC_SECRET_KEY": SECRET_KEY, "AUTHSVC_METRICS": "on"}
     return create_app(config.load(environ), cheap_passwords(), clock)
 
 
