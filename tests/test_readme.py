@@ -28,10 +28,14 @@ PACKAGE = ROOT / "authsvc"
 TEXTS = {name: (ROOT / name).read_text("utf-8") for name in ("README.md", "deploy/README.md", "tests/bench/README.md")}
 README, DEPLOY, BENCH = TEXTS.values()
 CHINESE = README[README.index("## 中文说明") : README.index("## The flow")]
-LONGEST = 375
+LONGEST = 350
 """Lines that somebody may be asked to read before they use it or change it."""
-SETTING = re.compile(r"^\| `AUTHSVC_(\w+)` \| (.*?) \| (.*) \|$", re.MULTILINE)
-DOCUMENTED = {name: (default, text) for name, default, text in SETTING.findall(README)}
+SETTINGS = re.compile(r"^\| ((?:`AUTHSVC_\w+`(?:, )?)+) \| (.*?) \| (.*) \|$", re.MULTILINE)
+DOCUMENTED = {
+    name: (default, text)
+    for names, defaults, text in SETTINGS.findall(README)
+    for name, default in zip(re.findall(r"AUTHSVC_(\w+)", names), defaults.split(", "), strict=True)
+}
 
 
 def blocks(text: str) -> list[str]:
