@@ -90,6 +90,19 @@ def test_a_page_reads_nothing_as_html_or_script(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
+def test_a_field_for_a_secret_says_which(name: str) -> None:
+    """Password managers and authenticators know it, and nobody else reads it over a shoulder (ASVS 6.2.6, 6.2.7)."""
+    fields = re.findall(r"<input [^>]*>", source(name))
+    passwords = [field for field in fields if "password" in str(re.findall(r' name="(.*?)"', field))]
+    codes = [field for field in fields if ' name="otp_code"' in field]
+    assert passwords
+    assert codes
+    assert [each for each in passwords if not re.search(r'type="password" autocomplete="(current|new)-password"', each)] == []
+    assert [each for each in codes if 'autocomplete="one-time-code"' not in each] == []
+    assert "paste" not in source(name)
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_a_page_keeps_no_secret(name: str) -> None:
     """No storage but this tab's, and there only when it was sent on."""
     html = source(name)
