@@ -97,7 +97,9 @@ def test_a_field_for_a_secret_says_which(name: str) -> None:
     codes = [field for field in fields if ' name="otp_code"' in field]
     assert passwords
     assert codes
-    assert [each for each in passwords if not re.search(r'type="password" autocomplete="(current|new)-password"', each)] == []
+    assert [
+        each for each in passwords if not re.search(r'type="password" autocomplete="(current|new)-password"', each)
+    ] == []
     assert [each for each in codes if 'autocomplete="one-time-code"' not in each] == []
     assert "paste" not in source(name)
 
