@@ -102,6 +102,11 @@ def test_what_checks_need_goes_before_what_hashes() -> None:
     assert min(shares["nginx"], shares["postgres"]) >= 2 * max(shares[name] for name in REPLICAS)
 
 
+def test_a_replica_has_a_folder_for_an_import() -> None:
+    """Everything else is read-only, and `flask data import` needs a place for what it read."""
+    assert all(SERVICES[name]["tmpfs"] == ["/tmp"] for name in REPLICAS)
+
+
 def test_nginx_finds_its_replicas() -> None:
     """The hosts that it asks are services, on a network of its own and theirs."""
     assert sorted(set(re.findall(r"server ([\w-]+):8000 ", NGINX))) == REPLICAS
