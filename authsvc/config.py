@@ -265,9 +265,10 @@ def load(environ: Mapping[str, str] = os.environ, *, make_key: bool = True) -> C
     if {"admin_password", "password_min", "admin_name"} <= values.keys():
         password, minimum, name = values["admin_password"], values["password_min"], values["admin_name"]
         read("ADMIN_PASSWORD", lambda _: _check_admin_password(password, minimum, name))
-    if not problems and not values["secret_key"]:
-        # Last, so that a start that fails anyway leaves nothing behind.
-        read("SECRET_KEY", lambda _: _kept_key(values["database_url"], make=make_key))
+    url = values.get("database_url")
+    # Made last, so that a start that fails anyway leaves nothing behind; that it must be set is told with the rest.
+    if url and values.get("secret_key") == "" and (not problems or url.get_backend_name() != "sqlite"):
+        read("SECRET_KEY", lambda _: _kept_key(url, make=make_key))
     if problems:
         raise ConfigError(problems)
     config = Config(**values)

@@ -207,6 +207,18 @@ def test_postgresql_needs_a_key(problems: Callable[..., list[str]]) -> None:
     ]
 
 
+def test_a_key_that_postgresql_lacks_is_told_with_the_rest(problems: Callable[..., list[str]]) -> None:
+    """All problems are told at once, also what no single setting tells."""
+    told = problems(DATABASE_URL=POSTGRESQL, PORT="x")
+    assert [problem.partition(":")[0] for problem in told] == ["AUTHSVC_PORT", "AUTHSVC_SECRET_KEY"]
+
+
+def test_a_start_that_fails_anyway_makes_no_key(problems: Callable[..., list[str]], tmp_path: Path) -> None:
+    """It leaves nothing behind."""
+    assert len(problems(PORT="x")) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", sorted(SECRETS))
 def test_no_problem_quotes_a_secret(name: str, problems: Callable[..., list[str]]) -> None:
     """What is wrong with a secret is told without it."""
