@@ -144,6 +144,7 @@ class _Plan:
         # In which line of this file something is said already.
         self._said: defaultdict[str, dict[object, int]] = defaultdict(dict)
         self._nobody: set[int] = set()
+        self._renamed: set[int] = set()
 
     def close(self) -> None:
         """Give the files back."""
@@ -250,13 +251,13 @@ class _Plan:
     def _take_account(self, number: int, values: _Row, there: dict[tuple[str, object], _Row]) -> None:
         account_id, name_key = values.get("id"), values.get("name_key")
         same_name = there.get(("name_key", name_key))
+        if same_name and same_name["id"] in self._renamed:
+            same_name = None  # an earlier line sets the name free
         old = there.get(("id", account_id)) if account_id else same_name
-        if old and name_key not in {None, old["name_key"]}:
-            raise Unusable(f"id {account_id} is taken by account {old['name']}")
         if same_name and same_name is not old:
             raise Unusable(f"name is in use by account {same_name['id']}")
         if old:
-            account_id, name_key = old["id"], old["name_key"]
+            account_id, name_key = old["id"], name_key or old["name_key"]
         if name_key is None:
             raise Unusable("account has no name")
         self._say(number, "name", name_key)
@@ -315,6 +316,9 @@ class _Plan:
             values["sa_plus_md5"] = asdict(md5)
         if old:
             values.pop("id", None)
+            if name_key != old["name_key"]:
+                self._renamed.add(old["id"])
+                self._kept["renamed"].add({"account_id": old["id"], "new_key": name_key})
             self._kept["changed"].add(values)
             self.imported.accounts_changed += 1
             changed = {"sa_plus_md5"} | {
@@ -381,7 +385,9 @@ class _Plan:
         bulk = repository.bulk
         self._write_roles(repository)
         self._roles = {role.code: role.id for role in repository.roles()}
-        # In the order in which a login locks rows: accounts, then what is theirs.
+        # In the order in which a login locks rows: accounts, then what is theirs. All but the first find accounts by
+        # the name that they have from now on.
+        self._each("renamed", bulk.rename_accounts)
         self._each("numbered", bulk.add_accounts)
         bulk.number_on()
         self._each("made", bulk.add_accounts)

@@ -233,6 +233,17 @@ def test_a_line_changes_what_it_tells(bring: Import, command: Commands) -> None:
     assert command.json("account", "show", "13900000000")["name"] == "ADMIN"
 
 
+def test_an_account_that_its_id_names_may_get_another_name(bring: Import, command: Commands, auth: Auth) -> None:
+    """And somebody else its old one: so the renamed first administrator of one database comes to another."""
+    bring(
+        {"account": {"id": 1, "name": "Boss", "permission": 5, "recovery_hashes": []}},
+        {"account": NEW | {"name": "admin", "created_by": 1}},
+    )
+    listed = [(account["id"], account["name"], account["permission"]) for account in command.json("account", "list")]
+    assert listed == [(1, "Boss", 5), (2, "user", 0), (3, "admin", 0)]
+    assert auth.login("boss", PASSWORD).status == 200
+
+
 def test_a_role_is_found_by_its_id_or_code(bring: Import, command: Commands) -> None:
     """Its permissions are then those of the line."""
     bring(
@@ -321,7 +332,7 @@ def test_an_import_is_on_the_trail(bring: Import, command: Commands) -> None:
     [
         (['{"account": {"name": "a"'], ["line 1: is not JSON, or not all of it"]),
         ([{"account": NEW}, "", {"account": {}}], ["line 3: account has no name"]),
-        ([{"account": {"id": 2, "name": "sa"}}], ["line 1: id 2 is taken by account user"]),
+        ([{"account": {"id": 2, "name": "Admin"}}], ["line 1: name is in use by account 1"]),
         ([{"account": NEW | {"id": 7, "name": "User"}}], ["line 1: name is in use by account 2"]),
         (
             [{"account": NEW | {"name": "sa"}}, {"account": NEW | {"name": "SA"}}],

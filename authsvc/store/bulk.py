@@ -93,6 +93,11 @@ class Bulk:
         """Insert accounts, with or without their ids."""
         self._many(insert(tables.account).inline(), rows)
 
+    def rename_accounts(self, rows: list[dict[str, Any]]) -> None:
+        """Give each account (`account_id`) the name that is compared (`new_key`)."""
+        statement = update(tables.account).where(_account.id == bindparam("account_id"))
+        self._many(statement.values(name_key=bindparam("new_key")), rows, each_one=True)
+
     def change_accounts(self, rows: list[dict[str, Any]]) -> None:
         """Set what each row has besides its `name_key`."""
         # One statement for all that set the same columns.
