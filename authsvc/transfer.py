@@ -256,6 +256,9 @@ class _Plan:
         old = there.get(("id", account_id)) if account_id else same_name
         if same_name and same_name is not old:
             raise Unusable(f"name is in use by account {same_name['id']}")
+        # Another system's tables point at this id: it must not come to mean somebody else there.
+        if old and "sa_plus_md5" in values and name_key not in {None, old["name_key"]}:
+            raise Unusable(f"id {account_id} is taken by account {old['name']}")
         if old:
             account_id, name_key = old["id"], name_key or old["name_key"]
         if name_key is None:

@@ -347,6 +347,7 @@ def test_an_import_is_on_the_trail(bring: Import, command: Commands) -> None:
         ([{"account": NEW | {"role": "user", "role_id": 1}}], ["line 1: role user does not have the id 1"]),
         ([{"account": {"name": "a", "password_hash": "x"}}], ["line 1: password hash"]),
         ([{"account": NEW | {"sa_plus_md5": MD5}}], ["line 1: account has both password_hash and sa_plus_md5"]),
+        ([{"account": {"id": 1, "name": "sa", "sa_plus_md5": MD5}}], ["line 1: id 1 is taken by account admin"]),
         ([{"account": NEW | {"otp_seed": "x"}}], ["line 1: otp_seed is damaged, or of another account"]),
         ([{"role": {"code": "new"}}], ["line 1: role has no name"]),
         ([{"role": {"name": "new"}}], ["line 1: role has no code"]),
