@@ -45,24 +45,16 @@ class Enrolment:
     recovery_codes: tuple[str, ...] = field(repr=False)
 
 
+@dataclass(eq=False, repr=False)
 class Administration:
     """Each verb is one transaction, which notes what it does. Raises Unavailable, besides what each verb says."""
 
-    def __init__(
-        self,
-        database: Database,
-        passwords: Passwords,
-        seeds: Seeds,
-        limits: SessionLimits,
-        guesses: Limits,
-        clock: Callable[[], float],
-    ) -> None:
-        self._database = database
-        self._passwords = passwords
-        self._seeds = seeds
-        self._limits = limits
-        self._guesses = guesses
-        self._clock = clock
+    _database: Database
+    _passwords: Passwords
+    _seeds: Seeds
+    _limits: SessionLimits
+    _guesses: Limits
+    _clock: Callable[[], float]
 
     def bootstrap(self, password: str | None, name: str = "admin") -> str | None:
         """Create the first administrator, called `name`, if there is no account.

@@ -49,25 +49,17 @@ class CredentialsChangedError(Exception):
     """Password, seed or the account itself are no longer what was matched: match again."""
 
 
+@dataclass(eq=False, repr=False)
 class Authenticator:
     """Matches what a caller knows against what is stored; `refused` is the event that a wrong guess is noted as."""
 
-    def __init__(
-        self,
-        database: Database,
-        passwords: Passwords,
-        seeds: Seeds,
-        limits: Limits,
-        trail_days: int,
-        clock: Callable[[], float],
-    ) -> None:
-        self._database = database
-        self._passwords = passwords
-        self._seeds = seeds
-        self._limits = limits
-        self._trail_days = trail_days
-        self._clock = clock
-        self._tries = itertools.count()
+    _database: Database
+    _passwords: Passwords
+    _seeds: Seeds
+    _limits: Limits
+    _trail_days: int
+    _clock: Callable[[], float]
+    _tries: Iterator[int] = field(default_factory=itertools.count, init=False)
 
     def match(
         self,

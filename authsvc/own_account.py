@@ -53,6 +53,7 @@ def _with_what_holds_now(verb: Callable[_P, _T]) -> Callable[_P, _T]:
     return again
 
 
+@dataclass(eq=False, repr=False)
 class OwnAccount:
     """What a live session may do. Whoever has the session alone may not: verbs ask for the password, too (ASVS 7.5.1).
 
@@ -60,23 +61,13 @@ class OwnAccount:
     Unavailable; CodeRequired and WrongCode where they take a code; and TokenRevoked where the session ends meanwhile.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        authenticator: Authenticator,
-        passwords: Passwords,
-        tokens: Tokens,
-        seeds: Seeds,
-        limits: SessionLimits,
-        clock: Callable[[], float],
-    ) -> None:
-        self._database = database
-        self._authenticator = authenticator
-        self._passwords = passwords
-        self._tokens = tokens
-        self._seeds = seeds
-        self._limits = limits
-        self._clock = clock
+    _database: Database
+    _authenticator: Authenticator
+    _passwords: Passwords
+    _tokens: Tokens
+    _seeds: Seeds
+    _limits: SessionLimits
+    _clock: Callable[[], float]
 
     @_with_what_holds_now
     def change_password(

@@ -1,6 +1,7 @@
 """Log in, log out, who am I: what both dialects translate."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from authsvc import errors, logs
 from authsvc.accounts import Credentials
@@ -15,26 +16,17 @@ from authsvc.store.database import Database
 from authsvc.tokens import Tokens
 
 
+@dataclass(eq=False, repr=False)
 class Service:
     """The one login behind all dialects."""
 
-    def __init__(
-        self,
-        database: Database,
-        authenticator: Authenticator,
-        passwords: Passwords,
-        tokens: Tokens,
-        seeds: Seeds,
-        limits: SessionLimits,
-        clock: Callable[[], float],
-    ) -> None:
-        self._database = database
-        self._authenticator = authenticator
-        self._passwords = passwords
-        self._tokens = tokens
-        self._seeds = seeds
-        self._limits = limits
-        self._clock = clock
+    _database: Database
+    _authenticator: Authenticator
+    _passwords: Passwords
+    _tokens: Tokens
+    _seeds: Seeds
+    _limits: SessionLimits
+    _clock: Callable[[], float]
 
     def login(
         self, key: Key, password: str, code: str | None = None, *, client: Client, token: str | None = None

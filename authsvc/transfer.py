@@ -65,25 +65,17 @@ class Imported:
     appcfg: int = 0
 
 
+@dataclass(eq=False, repr=False)
 class Transfer:
     """Export and import. Both raise Unavailable."""
 
-    def __init__(
-        self,
-        database: Database,
-        passwords: Passwords,
-        seeds: Seeds,
-        keys: KeyRecord,
-        zone: tzinfo,
-        clock: Callable[[], float],
-    ) -> None:
-        """Times without a zone are of `zone`."""
-        self._database = database
-        self._passwords = passwords
-        self._seeds = seeds
-        self._keys = keys
-        self._zone = zone
-        self._clock = clock
+    _database: Database
+    _passwords: Passwords
+    _seeds: Seeds
+    _keys: KeyRecord
+    _zone: tzinfo
+    """Of times without a zone."""
+    _clock: Callable[[], float]
 
     def export(self, *, sessions: bool = False) -> Iterator[str]:
         """The lines that say all there is at one moment, while the service goes on."""

@@ -58,17 +58,15 @@ class Foreign:
     """Two-step seeds under another key; at start a sample of them."""
 
 
+@dataclass(eq=False, repr=False)
 class Upkeep:
     """Each verb raises Unavailable."""
 
-    def __init__(
-        self, database: Database, passwords: Passwords, seeds: Seeds, keys: KeyRecord, clock: Callable[[], float]
-    ) -> None:
-        self._database = database
-        self._passwords = passwords
-        self._seeds = seeds
-        self._keys = keys
-        self._clock = clock
+    _database: Database
+    _passwords: Passwords
+    _seeds: Seeds
+    _keys: KeyRecord
+    _clock: Callable[[], float]
 
     def meet_key(self) -> Foreign:
         """Find out at start what our keys do not fit, and put the newest on record if it is new here."""
