@@ -132,15 +132,8 @@ _CONVERTED = [(at, _CONVERT[each.name]) for at, each in enumerate(fields(Account
 
 
 def _trail_value(row: Row) -> tuple[tuple[float, int], Happening]:
-    happening = Happening(
-        at=row["at"],
-        event=row["event"],
-        account_id=row["account_id"],
-        by=row["by"],
-        address=row["address"],
-        detail=json.loads(row["detail"]),
-    )
-    return (row["at"], row["id"]), happening
+    values = {**row, "detail": json.loads(row["detail"])}
+    return (row["at"], values.pop("id")), Happening(**values)
 
 
 def _matched(credentials: Credentials) -> dict[str, Any]:
@@ -185,15 +178,9 @@ _FORGIVE = delete(tables.counter).where(
 _ADD_SESSION = insert(_sessions)
 # Inline: what number a row got is not asked for.
 # A guess at nobody leaves none, and takes as long: it is asked for all the same, and only then left out.
-_LEAVE_TRAIL = insert(tables.trail).from_select(
-    ["at", "event", "account_id", "by", "address", "detail"],
-    select(
-        *(
-            bindparam(f"its_{each.name}", type_=each.type)
-            for each in (_trail.at, _trail.event, _trail.account_id, _trail.by, _trail.address, _trail.detail)
-        )
-    ).where(bindparam("is_kept", type_=Boolean())),
-)
+_ITS_COLUMNS = [_trail[name] for name in ("at", "event", "account_id", "by", "address", "detail")]
+_ITS_VALUES = select(*(bindparam(f"its_{each.name}", type_=each.type) for each in _ITS_COLUMNS))
+_LEAVE_TRAIL = insert(tables.trail).from_select(_ITS_COLUMNS, _ITS_VALUES.where(bindparam("is_kept", type_=Boolean())))
 _LIVE_SESSION = LIVE_SESSIONS.where(_session.id_hash == bindparam("id_hash"))
 _ACCOUNT_BY = {kind: _ACCOUNTS.where(key == bindparam("value")) for kind, key in _KEYS.items()}
 _UNCHANGED = and_(
