@@ -62,13 +62,7 @@ class Authenticator:
     _tries: Iterator[int] = field(default_factory=itertools.count, init=False)
 
     def match(
-        self,
-        key: Key,
-        password: str,
-        code: str | None,
-        client: Client,
-        refused: Event,
-        counted_as: Key | None = None,
+        self, key: Key, password: str, code: str | None, client: Client, refused: Event, counted_as: Key | None = None
     ) -> Match:
         """Match a password; a wrong one is charged, noted and committed before it is told.
 

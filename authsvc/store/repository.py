@@ -286,12 +286,7 @@ class Repository:
         return _account_value(row) if row else None
 
     def accounts(
-        self,
-        *,
-        search: str | None = None,
-        role_id: int | None = None,
-        disabled: bool = False,
-        limit: int | None = None,
+        self, *, search: str | None = None, role_id: int | None = None, disabled: bool = False, limit: int | None = None
     ) -> list[Account]:
         """All accounts, oldest first; those only whose name or phone contains `search`, and so on."""
         statement = _ACCOUNTS.order_by(_account.id).limit(limit)

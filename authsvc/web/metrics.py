@@ -6,17 +6,7 @@ from itertools import accumulate
 from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
-from authsvc.metrics import (
-    BOUNDS,
-    DATABASE,
-    DATABASE_ERRORS,
-    HASHES,
-    LOGINS,
-    NUMBERS,
-    REQUESTS,
-    WAITING,
-    SharedMetrics,
-)
+from authsvc.metrics import BOUNDS, DATABASE, DATABASE_ERRORS, HASHES, LOGINS, NUMBERS, REQUESTS, WAITING, SharedMetrics
 from authsvc.parts import parts
 
 blueprint = Blueprint("metrics", __name__)
