@@ -144,7 +144,7 @@ def _prepare(app: Flask, tried: threading.Event, told: Event) -> None:
     while True:
         try:
             # Found out by reading: a worker that is started anew waits for no writer, and needs no right to write.
-            if parts(app).service.problem():
+            if schema.problem(parts(app).database):
                 schema.upgrade(app)
             password = administration.bootstrap(config.admin_password, config.admin_name)
             break

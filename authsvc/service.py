@@ -11,7 +11,6 @@ from authsvc.identifiers import Key
 from authsvc.otp import DamagedSeed, Seeds
 from authsvc.passwords import Passwords
 from authsvc.sessions import CLOCK_SKEW, Client, LiveSession, SessionLimits
-from authsvc.store import schema
 from authsvc.store.database import Database
 from authsvc.tokens import Tokens
 
@@ -149,7 +148,3 @@ class Service:
             return self._tokens.read(token).id_hash if token else None
         except errors.TokenInvalid:
             return None
-
-    def problem(self) -> str | None:
-        """Why the service cannot do its work, in a sentence; None where it can."""
-        return schema.problem(self._database)

@@ -1,4 +1,4 @@
-"""What is stored, looked over: whether this service's secret key and its code fit it, and what has to be renewed."""
+"""What is stored, looked over: whether our secret keys and our code fit it, which of it is damaged or outdated."""
 
 import hashlib
 import hmac
