@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -12,10 +12,10 @@ from authsvc.events import Event, Happening
 from authsvc.identifiers import INTEGER_MAX, Key, by_name
 from authsvc.otp import Seeds
 from authsvc.passwords import Passwords
-from authsvc.sessions import CLOCK_SKEW, Session, SessionLimits
+from authsvc.sessions import Session, SessionLimits
 from authsvc.store.database import Database
 from authsvc.store.repository import Repository
-from authsvc.throttle import Limits, by_key, known_account
+from authsvc.throttle import Counter, Limits, by_key, known_account
 
 DEFAULT_ROLE = "user"
 """The role of an account that is given none."""
@@ -130,16 +130,14 @@ class Administration:
 
     def guesses(self, account: Account) -> Guesses:
         """The wrong guesses that are counted against an account now."""
-        now, limits = self._clock(), asdict(self._guesses)
-        counters = self._database.read(lambda repository: repository.counters(_counted_as(account)))
-        running = [
-            (scope, count, ends_at)
-            for scope, count, ends_at in counters
-            if now < ends_at <= now + limits[scope]["window"] + CLOCK_SKEW
-        ]
-        full = [ends_at for scope, count, ends_at in running if count >= limits[scope]["count"]]
-        failures = max((count for scope, count, _ in running if scope == "account"), default=0)
-        return Guesses(failures, max(full, default=None))
+        now, failures, ends = self._clock(), 0, []
+        for scope, count, ends_at in self._database.read(lambda repository: repository.counters(_counted_as(account))):
+            counter = Counter("", "", scope, getattr(self._guesses, scope))
+            if scope == "account" and counter.is_running(ends_at, now):
+                failures = max(failures, count)
+            if counter.is_full(count, ends_at, now):
+                ends.append(ends_at)
+        return Guesses(failures, max(ends, default=None))
 
     def history(
         self, key: Key | None = None, *, since: float = 0.0, event: str | None = None, limit: int | None = None

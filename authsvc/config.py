@@ -56,7 +56,7 @@ def _secret_keys(text: str) -> tuple[str, ...]:
 
 
 def _kept_key(url: URL, *, make: bool) -> str:
-    """The key kept beside the SQLite file; where there is none, one is made, or refused to be."""
+    """The key kept beside the SQLite file; where there is none, one is made. Raises ValueError, also without `make`."""
     if url.get_backend_name() != "sqlite":
         raise ValueError(f"must be set with PostgreSQL, to {_SECRET_KEY_MIN} random characters or more")
     path = Path(f"{url.database}.key")
@@ -230,8 +230,8 @@ SECRETS = frozenset(name for name, each in _SETTINGS.items() if each.metadata["s
 def load(environ: Mapping[str, str] = os.environ, *, make_key: bool = True) -> Config:
     """Read and check all settings. Raises ConfigError with every problem found.
 
-    With SQLite and no secret key set, it is beside the database. Where there is none yet, it is made, readable by its
-    owner only, or with `make_key` False refused to be.
+    With SQLite and no secret key set, the key is the one kept beside the database. Where there is none yet, it is made,
+    readable by its owner only; with `make_key` False, that there is none is a problem.
     """
     problems: list[str] = []
     values: dict[str, Any] = {}

@@ -23,8 +23,8 @@ LENGTH_MIN, LENGTH_MAX = 8, 256
 
 _CONTEXT = ("authsvc", "satoken")
 _WORD_MIN = 3  # bytes: shorter ones are in too much
-# Matching costs, in units of our argon2id (19 MiB, two passes), as measured; the least of what is imported follows the
-# OWASP Password Storage Cheat Sheet where werkzeug's own default, which is below it, allows.
+# What a match costs, in units of one argon2id of ours (19 MiB, two passes), as measured. The least that is imported is
+# the minimum of the OWASP Password Storage Cheat Sheet or, where that is lower, werkzeug's default.
 _ARGON2_UNIT = 19 * 1024 * 2  # KiB times passes
 _ARGON2_LANES_UNIT = 100  # further lanes times passes: each starts four threads
 _SCRYPT_UNIT = 2**16  # N times r times p

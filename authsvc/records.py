@@ -1,7 +1,7 @@
 """One line of an export: a role, an account, a session or appCfg as a JSON object, and what it is once read.
 
-What is read is checked field by field; a field of a kind that can be empty may be null, and null otherwise means that
-the line does not tell it.
+What is read is checked field by field. null empties a field that can be empty; any other field that is null counts as
+left out.
 """
 
 import json
@@ -34,7 +34,7 @@ class Record:
     kind: str
     values: dict[str, Any] = field(repr=False)
     left_out: tuple[str, ...] = ()
-    """What it tells and nobody could use, each as a sentence."""
+    """What it says and cannot be used, a sentence each."""
 
 
 @dataclass(frozen=True, slots=True)

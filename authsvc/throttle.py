@@ -53,12 +53,16 @@ class Counter:
         """When a window that began by `now` ends at the latest: a replica's clock may be ahead."""
         return now + self.limit.window + CLOCK_SKEW
 
-    def is_full(self, count: int, ends_at: float, now: float) -> bool:
-        """Whether `count` failures until `ends_at` refuse the next try.
+    def is_running(self, ends_at: float, now: float) -> bool:
+        """Whether a window until `ends_at` still counts.
 
-        A window that ends later than any could is over: a clock was set back, or the limit was changed.
+        One that ends later than any could is over: a clock was set back, or the limit was changed.
         """
-        return self.enforced and count >= self.limit.count and now < ends_at <= self.latest_end(now)
+        return now < ends_at <= self.latest_end(now)
+
+    def is_full(self, count: int, ends_at: float, now: float) -> bool:
+        """Whether `count` failures until `ends_at` refuse the next try."""
+        return self.enforced and count >= self.limit.count and self.is_running(ends_at, now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,11 +21,12 @@ _SETTING = "keys"
 class KeyRecord:
     """Since when which secret keys are used with a database, so that a lost or a different one is noticed.
 
-    A session keeps no signature. But one that was opened before any of our keys was used here is signed with another.
+    A stored session does not say which key its token was signed with. But a session that was opened before any of our
+    keys was used here was signed with another.
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
-        """Of `keys`, the newest first, only something derived is stored, which opens nothing."""
+        """`keys` are the newest first. What is stored is derived from them, and opens nothing."""
         self._ours = [hmac.digest(key.encode(), b"authsvc.key-record", hashlib.sha256).hex()[:32] for key in keys]
 
     def since(self, repository: Repository) -> float | None:
