@@ -198,13 +198,7 @@ class Config:
     @property
     def limits(self) -> Limits:
         """The limits of wrong guesses."""
-        return Limits(
-            account_address=self.limit_account_address,
-            address=self.limit_address,
-            account=self.limit_account,
-            otp=self.limit_otp,
-            otp_row=self.limit_otp_row,
-        )
+        return Limits(**{each.name: getattr(self, f"limit_{each.name}") for each in fields(Limits)})
 
     # How a process's threads are shared out: waiting logins and slow bodies leave some to session checks.
 

@@ -165,14 +165,11 @@ class OwnAccount:
             if step is None:
                 self._authenticator.refuse_code(repository, counters, now, refused)
             codes = otp.new_recovery_codes()
-            repository.change_account(
-                account.id,
-                otp_seed=self._seeds.encrypt(seed, account.id),
-                otp_step=step,
-                otp_row=0,
-                otp_pending_seed=None,
-                otp_pending_at=None,
+            sealed, no_pending = (
+                self._seeds.encrypt(seed, account.id),
+                {"otp_pending_seed": None, "otp_pending_at": None},
             )
+            repository.change_account(account.id, otp_seed=sealed, otp_step=step, otp_row=0, **no_pending)
             repository.replace_recovery_codes(account.id, otp.recovery_hashes(codes))
             repository.note(Event.OTP_ENABLED, account.id)
             repository.end_sessions(account.id, Event.OTP_ENABLED, but=live.session.id_hash)

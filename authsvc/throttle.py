@@ -95,15 +95,10 @@ class Counters:
 
     def for_password(self) -> list[Counter]:
         """What a wrong password charges, in locking order."""
-        limits = self.limits
-        return sorted(
-            [
-                self.pair(),
-                Counter("", self.network, "address", limits.address),
-                # Strangers can fill it up; the owner, at home, still gets in.
-                Counter(self.account, "", "account", limits.account, enforced=not self.known_address),
-            ]
-        )
+        address = Counter("", self.network, "address", self.limits.address)
+        # Strangers can fill it up; the owner, at home, still gets in.
+        account = Counter(self.account, "", "account", self.limits.account, enforced=not self.known_address)
+        return sorted([self.pair(), address, account])
 
     def for_code(self) -> list[Counter]:
         """What a wrong one-time code charges, in locking order: all there are. Any that is full stops every try.

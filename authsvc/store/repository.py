@@ -37,13 +37,8 @@ from authsvc.throttle import Counter, Counters
 
 _accounts, _roles, _grants, _sessions = tables.account, tables.role, tables.role_permission, tables.session
 _account, _role, _grant, _session = _accounts.c, _roles.c, _grants.c, _sessions.c
-_counter, _known, _recovery, _setting, _trail = (
-    tables.counter.c,
-    tables.known_address.c,
-    tables.recovery_code.c,
-    tables.setting.c,
-    tables.trail.c,
-)
+_counter, _known, _recovery = tables.counter.c, tables.known_address.c, tables.recovery_code.c
+_setting, _trail = tables.setting.c, tables.trail.c
 
 Row = Mapping[str, Any]
 
@@ -136,6 +131,10 @@ def _trail_value(row: Row) -> tuple[tuple[float, int], Happening]:
     return (row["at"], values.pop("id")), Happening(**values)
 
 
+def _place(counter: Counter) -> dict[str, Any]:
+    return {"account": counter.account, "address": counter.address, "scope": counter.scope}
+
+
 def _matched(credentials: Credentials) -> dict[str, Any]:
     return {
         "account_id": credentials.account_id,
@@ -171,9 +170,7 @@ _COUNTERS = select(tables.counter).where(
     )
 )
 _FORGIVE = delete(tables.counter).where(
-    _counter.account == bindparam("account"),
-    _counter.address == bindparam("address"),
-    _counter.scope == bindparam("scope"),
+    *(_counter[name] == bindparam(name) for name in ("account", "address", "scope"))
 )
 _ADD_SESSION = insert(_sessions)
 # Inline: what number a row got is not asked for.
@@ -405,17 +402,9 @@ class Repository:
 
     def charge(self, counter: Counter, now: float) -> bool:
         """Count one failure, starting a new window where the last is over; False where the counter is full."""
-        values = {
-            "account": counter.account,
-            "address": counter.address,
-            "scope": counter.scope,
-            "count": 1,
-            "ends_at": now + counter.limit.window,
-            "now": now,
-            "latest_end": counter.latest_end(now),
-            "limit": counter.limit.count,
-        }
-        return self._one(_charge(self._upsert), values) is not None
+        first = {"count": 1, "ends_at": now + counter.limit.window}
+        limits = {"now": now, "latest_end": counter.latest_end(now), "limit": counter.limit.count}
+        return self._one(_charge(self._upsert), {**_place(counter), **first, **limits}) is not None
 
     def full_until(self, counters: Counters, now: float) -> float | None:
         """When the last of the counters that refuse a try is over; None where none does."""
@@ -436,8 +425,7 @@ class Repository:
 
     def forgive(self, counter: Counter) -> None:
         """Set a counter to nothing."""
-        values = {"account": counter.account, "address": counter.address, "scope": counter.scope}
-        self._connection.execute(_FORGIVE, values)
+        self._connection.execute(_FORGIVE, _place(counter))
 
     def forgive_all(self, accounts: Collection[str]) -> None:
         """Set all counters that are kept for these to nothing."""
@@ -541,9 +529,8 @@ class Repository:
 
     def grant(self, role_id: int, permission: str) -> None:
         """Let a role grant a permission code, if it does not already."""
-        self._connection.execute(
-            self._upsert(_grants).values(role_id=role_id, code=permission).on_conflict_do_nothing()
-        )
+        statement = self._upsert(_grants).values(role_id=role_id, code=permission)
+        self._connection.execute(statement.on_conflict_do_nothing())
 
     def revoke(self, role_id: int, permission: str) -> None:
         """Let a role no longer grant a permission code."""

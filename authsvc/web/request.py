@@ -217,12 +217,8 @@ class _Pairs(list[tuple[str, Any]]):
 def _json_object(body: bytes) -> Iterator[tuple[str, Any]]:
     try:
         # Numbers need no exact value here, and int() would refuse those of thousands of digits.
-        parsed = json.loads(
-            body.decode("utf-8", "surrogateescape"),
-            object_pairs_hook=_Pairs,
-            parse_int=float,
-            parse_constant=_no_constant,
-        )
+        text = body.decode("utf-8", "surrogateescape")
+        parsed = json.loads(text, object_pairs_hook=_Pairs, parse_int=float, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise UnreadableBody from None
     if not isinstance(parsed, _Pairs):
