@@ -273,7 +273,7 @@ class Administration:
         """The live sessions of an account, oldest first. Raises UnknownAccount."""
         now = self._clock()
         found = self._database.read(lambda repository: repository.sessions(_existing(repository, key).id))
-        return [session for session in found if not self._limits.refuses(session, now)]
+        return self._limits.alive(found, now)
 
     def roles(self) -> list[Role]:
         """All roles, oldest first."""

@@ -109,18 +109,14 @@ class OwnAccount:
 
     def sessions(self, live: LiveSession) -> list[Session]:
         """The account's live sessions, the one that was used last first. Asks for nothing more than the session."""
-        alive = self._database.read(lambda repository: self._alive(repository, live.account.id, self._clock()))
-        return sorted(alive, key=lambda session: session.last_seen_at, reverse=True)
-
-    def _alive(self, repository: Repository, account_id: int, now: float) -> list[Session]:
-        found = repository.sessions(account_id)
-        return [session for session in found if not self._limits.refuses(session, now)]
+        found = self._database.read(lambda repository: repository.sessions(live.account.id))
+        return sorted(self._limits.alive(found, self._clock()), key=lambda session: session.last_seen_at, reverse=True)
 
     @_with_what_holds_now
     def end_session(self, live: LiveSession, password: str, wanted: str, client: Client) -> bool:
         """End the session that is called `wanted`; False where there is none. One's own may be it."""
         with self._proved(live, password, None, client, two_step=False) as (repository, now):
-            alive = self._alive(repository, live.account.id, now)
+            alive = self._limits.alive(repository.sessions(live.account.id), now)
             session = next((session for session in alive if handle(session) == wanted), None)
             # A logout at the same moment may be faster.
             if session is None or repository.end_session(session.id_hash) is None:
@@ -135,7 +131,7 @@ class OwnAccount:
     def end_other_sessions(self, live: LiveSession, password: str, client: Client) -> int:
         """End all sessions but this one; return how many there were."""
         with self._proved(live, password, None, client, two_step=False) as (repository, now):
-            alive = self._alive(repository, live.account.id, now)
+            alive = self._limits.alive(repository.sessions(live.account.id), now)
             # Those that are over by themselves, too: a longer limit would bring them back.
             repository.end_sessions(live.account.id, "owner", but=live.session.id_hash)
             return len([session for session in alive if session.id_hash != live.session.id_hash])
