@@ -2,31 +2,20 @@
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from authsvc import errors, otp
+from authsvc import errors, identifiers, otp
 from authsvc.accounts import Account, Guesses, Role
 from authsvc.events import Event, Happening
-from authsvc.identifiers import (
-    INTEGER_MAX,
-    Key,
-    by_name,
-    check_appcfg,
-    check_avatar,
-    check_code,
-    check_id,
-    check_label,
-    check_name,
-    check_phone,
-)
+from authsvc.identifiers import INTEGER_MAX, Key, by_name
 from authsvc.otp import Seeds
 from authsvc.passwords import Passwords
-from authsvc.sessions import CLOCK_SKEW, Session, SessionLimits
+from authsvc.sessions import Session, SessionLimits
 from authsvc.store.database import Database
 from authsvc.store.repository import Repository
-from authsvc.throttle import Limits, by_key, known_account
+from authsvc.throttle import Counter, Limits, by_key, known_account
 
 DEFAULT_ROLE = "user"
 """The role of an account that is given none."""
@@ -45,24 +34,16 @@ class Enrolment:
     recovery_codes: tuple[str, ...] = field(repr=False)
 
 
+@dataclass(eq=False, repr=False)
 class Administration:
     """Each verb is one transaction, which notes what it does. Raises Unavailable, besides what each verb says."""
 
-    def __init__(
-        self,
-        database: Database,
-        passwords: Passwords,
-        seeds: Seeds,
-        limits: SessionLimits,
-        guesses: Limits,
-        clock: Callable[[], float],
-    ) -> None:
-        self._database = database
-        self._passwords = passwords
-        self._seeds = seeds
-        self._limits = limits
-        self._guesses = guesses
-        self._clock = clock
+    _database: Database
+    _passwords: Passwords
+    _seeds: Seeds
+    _limits: SessionLimits
+    _guesses: Limits
+    _clock: Callable[[], float]
 
     def bootstrap(self, password: str | None, name: str = "admin") -> str | None:
         """Create the first administrator, called `name`, if there is no account.
@@ -101,11 +82,11 @@ class Administration:
         Where neither is given, `ask_password` does, but only after all that can be refused without.
         Raises BadParameter, Conflict, UnknownRole, and UnknownAccount for its creator.
         """
-        check_name(name)
+        identifiers.check_name(name)
         _check(phone=phone, avatar=avatar, permission=permission)
         given = {"phone": phone, "avatar": avatar, "permission": permission}
         if account_id is not None:
-            given["id"] = check_id("id", account_id)
+            given["id"] = identifiers.check_id("id", account_id)
 
         def values(repository: Repository, password_hash: str) -> dict[str, Any]:
             creator = _existing(repository, created_by).id if created_by else None
@@ -133,12 +114,7 @@ class Administration:
         }
 
     def accounts(
-        self,
-        *,
-        search: str | None = None,
-        role: str | None = None,
-        disabled: bool = False,
-        limit: int | None = None,
+        self, *, search: str | None = None, role: str | None = None, disabled: bool = False, limit: int | None = None
     ) -> list[Account]:
         """All accounts, oldest first, or those whose name or phone contains `search`, and so on. Raises UnknownRole."""
 
@@ -154,16 +130,14 @@ class Administration:
 
     def guesses(self, account: Account) -> Guesses:
         """The wrong guesses that are counted against an account now."""
-        now, limits = self._clock(), asdict(self._guesses)
-        counters = self._database.read(lambda repository: repository.counters(_counted_as(account)))
-        running = [
-            (scope, count, ends_at)
-            for scope, count, ends_at in counters
-            if now < ends_at <= now + limits[scope]["window"] + CLOCK_SKEW
-        ]
-        full = [ends_at for scope, count, ends_at in running if count >= limits[scope]["count"]]
-        failures = max((count for scope, count, _ in running if scope == "account"), default=0)
-        return Guesses(failures, max(full, default=None))
+        now, failures, ends = self._clock(), 0, []
+        for scope, count, ends_at in self._database.read(lambda repository: repository.counters(_counted_as(account))):
+            counter = Counter("", "", scope, getattr(self._guesses, scope))
+            if scope == "account" and counter.is_running(ends_at, now):
+                failures = max(failures, count)
+            if counter.is_full(count, ends_at, now):
+                ends.append(ends_at)
+        return Guesses(failures, max(ends, default=None))
 
     def history(
         self, key: Key | None = None, *, since: float = 0.0, event: str | None = None, limit: int | None = None
@@ -175,16 +149,9 @@ class Administration:
         account_id = None if key is None else self._trail_owner(key)
         place, left = None, limit
         while left is None or left > 0:
-            page = self._database.read(
-                partial(
-                    Repository.trail,
-                    most=_TRAIL_PAGE if left is None else min(left, _TRAIL_PAGE),
-                    account_id=account_id,
-                    event=event,
-                    since=since,
-                    before=place,
-                )
-            )
+            most = _TRAIL_PAGE if left is None else min(left, _TRAIL_PAGE)
+            query = partial(Repository.trail, most=most, account_id=account_id, event=event, since=since, before=place)
+            page = self._database.read(query)
             yield from (happening for _, happening in page)
             if len(page) < _TRAIL_PAGE:
                 return
@@ -214,11 +181,11 @@ class Administration:
         Raises UnknownAccount, UnknownRole, BadParameter, Conflict.
         """
         if name is not None:
-            check_name(name)
+            identifiers.check_name(name)
         _check(phone=phone or None, avatar=avatar or None, permission=permission)
         given = {"name": name, "phone": phone, "avatar": avatar, "permission": permission}
         values: dict[str, Any] = {
-            name: value if value != "" else None for name, value in given.items() if value is not None
+            name: None if value == "" else value for name, value in given.items() if value is not None
         }
         with self._database.write() as repository:
             account = _existing(repository, key)
@@ -306,7 +273,7 @@ class Administration:
         """The live sessions of an account, oldest first. Raises UnknownAccount."""
         now = self._clock()
         found = self._database.read(lambda repository: repository.sessions(_existing(repository, key).id))
-        return [session for session in found if not self._limits.refuses(session, now)]
+        return self._limits.alive(found, now)
 
     def roles(self) -> list[Role]:
         """All roles, oldest first."""
@@ -318,9 +285,9 @@ class Administration:
 
     def add_role(self, code: str, name: str, role_id: int | None = None) -> None:
         """Create a role that grants nothing. Raises BadParameter, Conflict."""
-        values: dict[str, Any] = {"code": check_code("code", code), "name": check_label(name)}
+        values: dict[str, Any] = {"code": identifiers.check_code("code", code), "name": identifiers.check_label(name)}
         if role_id is not None:
-            values["id"] = check_id("id", role_id)
+            values["id"] = identifiers.check_id("id", role_id)
         with self._database.write(exclusive=True) as repository:
             repository.add_role(**values)
             repository.note(Event.ROLE_ADDED, role=code)
@@ -329,9 +296,9 @@ class Administration:
         """Set what is given. Raises BadParameter, UnknownRole, Conflict."""
         values: dict[str, Any] = {}
         if new_code is not None:
-            values["code"] = check_code("code", new_code)
+            values["code"] = identifiers.check_code("code", new_code)
         if name is not None:
-            values["name"] = check_label(name)
+            values["name"] = identifiers.check_label(name)
         if not values:
             raise errors.BadParameter("what to set", "is missing")
         with self._database.write() as repository:
@@ -355,7 +322,7 @@ class Administration:
     def _for_each(
         self, code: str, permissions: Iterable[str], change: Callable[[Repository, int, str], None], event: Event
     ) -> None:
-        wanted = [check_code("permission", permission) for permission in permissions]
+        wanted = [identifiers.check_code("permission", permission) for permission in permissions]
         with self._database.write() as repository:
             role_id = repository.role_id(code)
             for permission in wanted:
@@ -368,7 +335,7 @@ class Administration:
 
     def set_appcfg(self, value: str) -> None:
         """Replace the console's configuration. Raises BadParameter where it is no JSON object."""
-        check_appcfg(value)
+        identifiers.check_appcfg(value)
         with self._database.write() as repository:
             repository.set_setting("appcfg", value)
             repository.note(Event.APPCFG_CHANGED)
@@ -391,8 +358,8 @@ def _existing(repository: Repository, key: Key) -> Account:
 
 def _check(*, phone: str | None, avatar: str | None, permission: int | None) -> None:
     if phone is not None:
-        check_phone(phone)
+        identifiers.check_phone(phone)
     if avatar is not None:
-        check_avatar(avatar)
+        identifiers.check_avatar(avatar)
     if permission is not None and not 0 <= permission <= INTEGER_MAX:
         raise errors.BadParameter("permission", f"must be from 0 to {INTEGER_MAX}")

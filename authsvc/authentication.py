@@ -49,34 +49,20 @@ class CredentialsChangedError(Exception):
     """Password, seed or the account itself are no longer what was matched: match again."""
 
 
+@dataclass(eq=False, repr=False)
 class Authenticator:
     """Matches what a caller knows against what is stored; `refused` is the event that a wrong guess is noted as."""
 
-    def __init__(
-        self,
-        database: Database,
-        passwords: Passwords,
-        seeds: Seeds,
-        limits: Limits,
-        trail_days: int,
-        clock: Callable[[], float],
-    ) -> None:
-        self._database = database
-        self._passwords = passwords
-        self._seeds = seeds
-        self._limits = limits
-        self._trail_days = trail_days
-        self._clock = clock
-        self._tries = itertools.count()
+    _database: Database
+    _passwords: Passwords
+    _seeds: Seeds
+    _limits: Limits
+    _trail_days: int
+    _clock: Callable[[], float]
+    _tries: Iterator[int] = field(default_factory=itertools.count, init=False)
 
     def match(
-        self,
-        key: Key,
-        password: str,
-        code: str | None,
-        client: Client,
-        refused: Event,
-        counted_as: Key | None = None,
+        self, key: Key, password: str, code: str | None, client: Client, refused: Event, counted_as: Key | None = None
     ) -> Match:
         """Match a password; a wrong one is charged, noted and committed before it is told.
 
@@ -90,14 +76,9 @@ class Authenticator:
             found = repository.credentials(key, origin, now - KNOWN_ADDRESS_DAYS * 86400)
             appended = found is not None and found.otp_seed is not None and code is None
             given = otp.split_appended(password) if appended else (password, code)
-            counters = Counters(
-                limits=self._limits,
-                key=counted_as or key,
-                account_id=found.account_id if found else None,
-                network=origin,
-                known_address=bool(found and found.known_address),
-                recovery=otp.recovery_hash(given[1] or "") is not None,
-            )
+            recovery = otp.recovery_hash(given[1] or "") is not None
+            account_id = found.account_id if found else None
+            counters = self._up_against(found, counted_as or key, account_id, origin, recovery=recovery)
             # Before anything is hashed.
             _refuse_if_full(repository, counters, now)
             return found, counters, *given
@@ -174,16 +155,17 @@ class Authenticator:
         """Those that a one-time code alone is up against. Raises Throttled."""
         origin = network(client.address)
         found = repository.credentials(Key("id", account_id), origin, now - KNOWN_ADDRESS_DAYS * 86400)
-        counters = Counters(
-            limits=self._limits,
-            key=key,
-            account_id=account_id,
-            network=origin,
-            known_address=bool(found and found.known_address),
-            recovery=False,
-        )
+        counters = self._up_against(found, key, account_id, origin)
         _refuse_if_full(repository, counters, now)
         return counters
+
+    def _up_against(
+        self, found: Credentials | None, key: Key, account_id: int | None, origin: str, *, recovery: bool = False
+    ) -> Counters:
+        known, limits = bool(found and found.known_address), self._limits
+        return Counters(
+            limits=limits, key=key, account_id=account_id, network=origin, known_address=known, recovery=recovery
+        )
 
     def _charge(self, repository: Repository, counters: Counters, charged: list[Counter], now: float) -> None:
         """Charge all of them or, where an enforced one is full, none: leaving the transaction takes it all back."""

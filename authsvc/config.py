@@ -56,7 +56,7 @@ def _secret_keys(text: str) -> tuple[str, ...]:
 
 
 def _kept_key(url: URL, *, make: bool) -> str:
-    """The key kept beside the SQLite file; where there is none, one is made, or refused to be."""
+    """The key kept beside the SQLite file; where there is none, one is made. Raises ValueError, also without `make`."""
     if url.get_backend_name() != "sqlite":
         raise ValueError(f"must be set with PostgreSQL, to {_SECRET_KEY_MIN} random characters or more")
     path = Path(f"{url.database}.key")
@@ -142,24 +142,6 @@ def _switch(text: str) -> bool:
     return text == "on"
 
 
-def _text_or_none(text: str) -> str | None:
-    return text or None
-
-
-def _admin_name(text: str) -> str:
-    try:
-        return check_name(text)
-    except BadParameter as refusal:
-        raise ValueError(refusal.problem) from None
-
-
-def _check_admin_password(password: str | None, minimum: int, name: str) -> str | None:
-    try:
-        return password and passwords.check_new(password, minimum=minimum, about=[name])
-    except BadParameter as refusal:
-        raise ValueError(refusal.problem) from None
-
-
 def _log_level(text: str) -> str:
     if text.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
         raise ValueError("must be DEBUG, INFO, WARNING, ERROR or CRITICAL")
@@ -198,8 +180,8 @@ class Config:
     cors_origins: frozenset[str] = _setting("", _origins)
     trail_days: int = _setting("90", _integer(1, 3660))
     timezone: ZoneInfo = _setting("UTC", _timezone)
-    admin_password: str | None = _setting("", _text_or_none, secret=True)
-    admin_name: str = _setting("admin", _admin_name)
+    admin_password: str | None = _setting("", lambda text: text or None, secret=True)
+    admin_name: str = _setting("admin", check_name)
     host: str = _setting("127.0.0.1", _host)
     port: int = _setting("8000", _integer(1, 65535))
     workers: int = _setting("", _workers)
@@ -216,13 +198,7 @@ class Config:
     @property
     def limits(self) -> Limits:
         """The limits of wrong guesses."""
-        return Limits(
-            account_address=self.limit_account_address,
-            address=self.limit_address,
-            account=self.limit_account,
-            otp=self.limit_otp,
-            otp_row=self.limit_otp_row,
-        )
+        return Limits(**{each.name: getattr(self, f"limit_{each.name}") for each in fields(Limits)})
 
     # How a process's threads are shared out: waiting logins and slow bodies leave some to session checks.
 
@@ -248,8 +224,8 @@ SECRETS = frozenset(name for name, each in _SETTINGS.items() if each.metadata["s
 def load(environ: Mapping[str, str] = os.environ, *, make_key: bool = True) -> Config:
     """Read and check all settings. Raises ConfigError with every problem found.
 
-    With SQLite and no secret key set, it is beside the database. Where there is none yet, it is made, readable by its
-    owner only, or with `make_key` False refused to be.
+    With SQLite and no secret key set, the key is the one kept beside the database. Where there is none yet, it is made,
+    readable by its owner only; with `make_key` False, that there is none is a problem.
     """
     problems: list[str] = []
     values: dict[str, Any] = {}
@@ -257,14 +233,14 @@ def load(environ: Mapping[str, str] = os.environ, *, make_key: bool = True) -> C
     def read(name: str, parse: Callable[[str], object]) -> None:
         try:
             values[name.lower()] = parse(_value(environ, name))
-        except ValueError as error:
-            problems.append(f"{PREFIX}{name}: {error}")
+        except (ValueError, BadParameter) as error:
+            problems.append(f"{PREFIX}{name}: {getattr(error, 'problem', error)}")
 
     for name, each in _SETTINGS.items():
         read(name, each.metadata["parse"])
     if {"admin_password", "password_min", "admin_name"} <= values.keys():
         password, minimum, name = values["admin_password"], values["password_min"], values["admin_name"]
-        read("ADMIN_PASSWORD", lambda _: _check_admin_password(password, minimum, name))
+        read("ADMIN_PASSWORD", lambda _: password and passwords.check_new(password, minimum=minimum, about=[name]))
     url = values.get("database_url")
     # Made last, so that a start that fails anyway leaves nothing behind; that it must be set is told with the rest.
     if url and values.get("secret_key") == "" and (not problems or url.get_backend_name() != "sqlite"):
@@ -307,47 +283,35 @@ def _warnings(environ: Mapping[str, str], config: Config) -> Iterator[RiskyButLe
     for name, path in _secret_files(environ, config):
         if _is_everybodys(path):
             yield RiskyButLegal("authsvc.W009", f"{name} is in a file that everybody here can use", "chmod 600")
-    yield from (risk for is_there, risk in _risks(config) if is_there)
+    found = {
+        "authsvc.W002": any(origin.startswith("http://") for origin in config.cors_origins),
+        "authsvc.W003": config.session_lifetime > _LONG_LIFETIME or not config.session_idle_timeout,
+        # W004 is told when it happens: a proxy forwards requests and none is trusted.
+        "authsvc.W005": config.host not in {"127.0.0.1", "::1"} and not config.trusted_proxies,
+        "authsvc.W006": any(len(set(key)) < _FEW_CHARACTERS for key in config.secret_keys),
+        "authsvc.W007": config.threads < _FEW_THREADS,
+        "authsvc.W008": not (
+            _is_local(config.database_url) or config.database_url.query.get("sslmode") == "verify-full"
+        ),
+    }
+    yield from (RiskyButLegal(name, *_RISKS[name]) for name, is_there in found.items() if is_there)
 
 
-def _risks(config: Config) -> Iterator[tuple[bool, RiskyButLegal]]:
-    # W004 is told when it happens: a proxy forwards requests and none is trusted.
-    yield (
-        any(origin.startswith("http://") for origin in config.cors_origins),
-        RiskyButLegal("authsvc.W002", "a CORS origin is plain http", "list https origins only"),
-    )
-    yield (
-        config.session_lifetime > _LONG_LIFETIME or not config.session_idle_timeout,
-        RiskyButLegal("authsvc.W003", "sessions live long or never idle out", "shorten them (NIST SP 800-63B, 4.2.3)"),
-    )
-    yield (
-        config.host not in {"127.0.0.1", "::1"} and not config.trusted_proxies,
-        RiskyButLegal(
-            "authsvc.W005",
-            "listens beyond this machine without a trusted proxy: passwords may travel in the clear",
-            "put a proxy with TLS in front and set AUTHSVC_TRUSTED_PROXIES",
-        ),
-    )
-    yield (
-        any(len(set(key)) < _FEW_CHARACTERS for key in config.secret_keys),
-        RiskyButLegal("authsvc.W006", "a secret key repeats few characters", "make it from random bytes"),
-    )
-    yield (
-        config.threads < _FEW_THREADS,
-        RiskyButLegal(
-            "authsvc.W007",
-            "so few threads that waiting logins leave none to session checks",
-            "set AUTHSVC_THREADS higher",
-        ),
-    )
-    yield (
-        not _is_local(config.database_url) and config.database_url.query.get("sslmode") != "verify-full",
-        RiskyButLegal(
-            "authsvc.W008",
-            "PostgreSQL is reached over a network, and whoever answers is believed to be it",
-            "add ?sslmode=verify-full&sslrootcert=... to AUTHSVC_DATABASE_URL",
-        ),
-    )
+_RISKS = {
+    "authsvc.W002": ("a CORS origin is plain http", "list https origins only"),
+    "authsvc.W003": ("sessions live long or never idle out", "shorten them (NIST SP 800-63B, 4.2.3)"),
+    "authsvc.W005": (
+        "listens beyond this machine without a trusted proxy: passwords may travel in the clear",
+        "put a proxy with TLS in front and set AUTHSVC_TRUSTED_PROXIES",
+    ),
+    "authsvc.W006": ("a secret key repeats few characters", "make it from random bytes"),
+    "authsvc.W007": ("so few threads that waiting logins leave none to session checks", "set AUTHSVC_THREADS higher"),
+    "authsvc.W008": (
+        "PostgreSQL is reached over a network, and whoever answers is believed to be it",
+        "add ?sslmode=verify-full&sslrootcert=... to AUTHSVC_DATABASE_URL",
+    ),
+}
+"""What is risky, and what to do about it."""
 
 
 def _is_everybodys(path: Path) -> bool:

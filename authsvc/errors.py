@@ -8,14 +8,17 @@ from typing import Literal
 
 
 class Refusal(Exception):
-    """Something that was asked for and is not given. `account_id` is whom it concerned, where that is known."""
+    """Something that was asked for and is not given. `account_id` is whom it concerned, where that is known.
+
+    Where there is more to say than its name, its text says so.
+    """
 
     cause: str = "refused"
     retry_after: int | None = None
     """Seconds after which trying again makes sense, if it does."""
 
-    def __init__(self, *, account_id: int | None = None) -> None:
-        super().__init__(self.cause)
+    def __init__(self, text: str = "", *, account_id: int | None = None) -> None:
+        super().__init__(text or self.cause)
         self.account_id = account_id
 
 
@@ -25,12 +28,9 @@ class BadParameter(Refusal):
     cause = "bad_parameter"
 
     def __init__(self, name: str, problem: str) -> None:
-        super().__init__()
+        super().__init__(f"{name} {problem}")
         self.name = name
         self.problem = problem
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.problem}"
 
 
 class RefusedPassword(BadParameter):
@@ -148,16 +148,9 @@ class PermissionMissing(Refusal):
 
 
 class Conflict(Refusal):
-    """A name, phone or code that must be unique and is already in use; `what` says which."""
+    """A name, phone or code that must be unique and is already in use; its text says which."""
 
     cause = "conflict"
-
-    def __init__(self, what: str) -> None:
-        super().__init__()
-        self.what = what
-
-    def __str__(self) -> str:
-        return self.what
 
 
 class UnknownRole(Refusal):
@@ -178,11 +171,7 @@ class UnusableLines(Refusal):
     cause = "unusable_lines"
 
     def __init__(self, count: int) -> None:
-        super().__init__()
-        self.count = count
-
-    def __str__(self) -> str:
-        return str(self.count)
+        super().__init__(str(count))
 
 
 class ChangedMeanwhile(Refusal):
@@ -201,16 +190,12 @@ class Busy(Refusal):
 class Unavailable(Refusal):
     """The database does not answer, or its schema is not the one this code needs.
 
-    `why` is one of a few fixed phrases, without any value.
+    Its text is one of a few fixed phrases (`store.causes`), without any value.
     """
 
     cause = "unavailable"
     retry_after = 5
 
     def __init__(self, why: str) -> None:
-        super().__init__()
-        self.why = why
+        super().__init__(why)
         self.cause = f"unavailable: {why}"
-
-    def __str__(self) -> str:
-        return self.why

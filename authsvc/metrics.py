@@ -28,14 +28,14 @@ UNMATCHED, OTHER = "unmatched", "_OTHER"
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Of the buckets, in seconds; the last bucket has none."""
+"""Upper bounds of the buckets, in seconds; the last bucket has none."""
 
 _SUM = len(BOUNDS) + 1  # behind the buckets
 NUMBERS = _SUM + 1
-"""How many a metric has for one set of labels, as `totals` has them."""
+"""How many numbers a metric has for one set of labels: its buckets and their sum, or one that counts."""
 
-# A worker's part of the memory is a row of records: the key's bytes, then its numbers. The first record has how many
-# are in use, and takes what finds no room.
+# A worker's part of the memory is a row of records, each of a key's bytes and its numbers. The first record says how
+# many records are in use; its numbers take what finds no room.
 _NUMBER = 8  # bytes
 _KEY = 128
 _RECORD = _KEY + NUMBERS * _NUMBER  # bytes

@@ -1,4 +1,4 @@
-"""One-time codes (RFC 6238: SHA-1, 6 digits, 30 seconds), their seeds, and recovery codes."""
+"""Two-step verification: one-time codes (RFC 6238: SHA-1, 6 digits, 30 seconds), their seeds, recovery codes."""
 
 import base64
 import hashlib

@@ -53,6 +53,7 @@ def _with_what_holds_now(verb: Callable[_P, _T]) -> Callable[_P, _T]:
     return again
 
 
+@dataclass(eq=False, repr=False)
 class OwnAccount:
     """What a live session may do. Whoever has the session alone may not: verbs ask for the password, too (ASVS 7.5.1).
 
@@ -60,23 +61,13 @@ class OwnAccount:
     Unavailable; CodeRequired and WrongCode where they take a code; and TokenRevoked where the session ends meanwhile.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        authenticator: Authenticator,
-        passwords: Passwords,
-        tokens: Tokens,
-        seeds: Seeds,
-        limits: SessionLimits,
-        clock: Callable[[], float],
-    ) -> None:
-        self._database = database
-        self._authenticator = authenticator
-        self._passwords = passwords
-        self._tokens = tokens
-        self._seeds = seeds
-        self._limits = limits
-        self._clock = clock
+    _database: Database
+    _authenticator: Authenticator
+    _passwords: Passwords
+    _tokens: Tokens
+    _seeds: Seeds
+    _limits: SessionLimits
+    _clock: Callable[[], float]
 
     @_with_what_holds_now
     def change_password(
@@ -118,18 +109,14 @@ class OwnAccount:
 
     def sessions(self, live: LiveSession) -> list[Session]:
         """The account's live sessions, the one that was used last first. Asks for nothing more than the session."""
-        alive = self._database.read(lambda repository: self._alive(repository, live.account.id, self._clock()))
-        return sorted(alive, key=lambda session: session.last_seen_at, reverse=True)
-
-    def _alive(self, repository: Repository, account_id: int, now: float) -> list[Session]:
-        found = repository.sessions(account_id)
-        return [session for session in found if not self._limits.refuses(session, now)]
+        found = self._database.read(lambda repository: repository.sessions(live.account.id))
+        return sorted(self._limits.alive(found, self._clock()), key=lambda session: session.last_seen_at, reverse=True)
 
     @_with_what_holds_now
     def end_session(self, live: LiveSession, password: str, wanted: str, client: Client) -> bool:
         """End the session that is called `wanted`; False where there is none. One's own may be it."""
         with self._proved(live, password, None, client, two_step=False) as (repository, now):
-            alive = self._alive(repository, live.account.id, now)
+            alive = self._limits.alive(repository.sessions(live.account.id), now)
             session = next((session for session in alive if handle(session) == wanted), None)
             # A logout at the same moment may be faster.
             if session is None or repository.end_session(session.id_hash) is None:
@@ -144,7 +131,7 @@ class OwnAccount:
     def end_other_sessions(self, live: LiveSession, password: str, client: Client) -> int:
         """End all sessions but this one; return how many there were."""
         with self._proved(live, password, None, client, two_step=False) as (repository, now):
-            alive = self._alive(repository, live.account.id, now)
+            alive = self._limits.alive(repository.sessions(live.account.id), now)
             # Those that are over by themselves, too: a longer limit would bring them back.
             repository.end_sessions(live.account.id, "owner", but=live.session.id_hash)
             return len([session for session in alive if session.id_hash != live.session.id_hash])
@@ -174,14 +161,11 @@ class OwnAccount:
             if step is None:
                 self._authenticator.refuse_code(repository, counters, now, refused)
             codes = otp.new_recovery_codes()
-            repository.change_account(
-                account.id,
-                otp_seed=self._seeds.encrypt(seed, account.id),
-                otp_step=step,
-                otp_row=0,
-                otp_pending_seed=None,
-                otp_pending_at=None,
+            sealed, no_pending = (
+                self._seeds.encrypt(seed, account.id),
+                {"otp_pending_seed": None, "otp_pending_at": None},
             )
+            repository.change_account(account.id, otp_seed=sealed, otp_step=step, otp_row=0, **no_pending)
             repository.replace_recovery_codes(account.id, otp.recovery_hashes(codes))
             repository.note(Event.OTP_ENABLED, account.id)
             repository.end_sessions(account.id, Event.OTP_ENABLED, but=live.session.id_hash)

@@ -23,8 +23,8 @@ LENGTH_MIN, LENGTH_MAX = 8, 256
 
 _CONTEXT = ("authsvc", "satoken")
 _WORD_MIN = 3  # bytes: shorter ones are in too much
-# Matching costs, in units of our argon2id (19 MiB, two passes), as measured; the least of what is imported follows the
-# OWASP Password Storage Cheat Sheet where werkzeug's own default, which is below it, allows.
+# What a match costs, in units of one argon2id of ours (19 MiB, two passes), as measured. The least that is imported is
+# the minimum of the OWASP Password Storage Cheat Sheet or, where that is lower, werkzeug's default.
 _ARGON2_UNIT = 19 * 1024 * 2  # KiB times passes
 _ARGON2_LANES_UNIT = 100  # further lanes times passes: each starts four threads
 _SCRYPT_UNIT = 2**16  # N times r times p
@@ -60,7 +60,7 @@ class Passwords:
         # OWASP Password Storage Cheat Sheet: argon2id with m=19 MiB, t=2, p=1.
         self._argon2 = hasher or argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
         self._minimum = minimum
-        self._decoy = _decoy(self._argon2)
+        self._decoy = self.unmatchable()
         self._thread = HashThread(max_waiting, metrics)
 
     def hash(self, password: str) -> str:
@@ -97,8 +97,10 @@ class Passwords:
         self.matches(self._decoy, password)
 
     def unmatchable(self) -> str:
-        """A hash to store that no password matches, and that costs what any costs."""
-        return _decoy(self._argon2)
+        """A hash of nothing, with the parameters of new hashes: matching it costs what any costs and never succeeds."""
+        hasher, sizes = self._argon2, (self._argon2.salt_len, self._argon2.hash_len)
+        salt, digest = (base64.b64encode(secrets.token_bytes(size)).rstrip(b"=").decode() for size in sizes)
+        return f"$argon2id$v=19$m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}${salt}${digest}"
 
     def wrapped(self, md5: str, salt: str, old_id: int) -> str:
         """The hash to store for a password of which a sa-plus console knows an MD5, in hex, made with `salt` and an id.
@@ -194,7 +196,6 @@ def _cost(stored: str) -> _Cost:
 
 def _check_form(stored: str) -> None:
     """Raise DamagedHash where a match could not even begin. It is told without one: an import has thousands."""
-    _cost(stored)
     try:
         if stored.startswith((f"{_SA_PLUS}$", "$")):
             if stored.startswith(_SA_PLUS):
@@ -243,14 +244,6 @@ def _is_common(folded: str) -> bool:
 
 def _normalised(password: str) -> str:
     return unicodedata.normalize("NFKC", password)
-
-
-def _decoy(hasher: argon2.PasswordHasher) -> str:
-    """A hash of nothing, with the parameters of new hashes: matching against it costs the same and never succeeds."""
-    salt, digest = (
-        base64.b64encode(secrets.token_bytes(size)).rstrip(b"=").decode() for size in (hasher.salt_len, hasher.hash_len)
-    )
-    return f"$argon2id$v=19$m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}${salt}${digest}"
 
 
 @cache

@@ -1,7 +1,7 @@
 """One line of an export: a role, an account, a session or appCfg as a JSON object, and what it is once read.
 
-What is read is checked field by field; a field of a kind that can be empty may be null, and null otherwise means that
-the line does not tell it.
+What is read is checked field by field. null empties a field that can be empty; any other field that is null counts as
+left out.
 """
 
 import json
@@ -12,18 +12,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import Any, BinaryIO
 
+from authsvc import identifiers
 from authsvc.errors import BadParameter
-from authsvc.identifiers import (
-    IMPORTED_NAME_MAX,
-    INTEGER_MAX,
-    check_appcfg,
-    check_avatar,
-    check_code,
-    check_label,
-    check_name,
-    check_phone,
-    is_text,
-)
+from authsvc.identifiers import IMPORTED_NAME_MAX, INTEGER_MAX, is_text
 
 LINE_MAX = 1024 * 1024
 """Bytes in a line."""
@@ -43,7 +34,7 @@ class Record:
     kind: str
     values: dict[str, Any] = field(repr=False)
     left_out: tuple[str, ...] = ()
-    """What it tells and nobody could use, each as a sentence."""
+    """What it says and cannot be used, a sentence each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +73,7 @@ def read(line: bytes, zone: tzinfo) -> Record:
     ((kind, told),) = document.items()
     try:
         if kind == "appcfg":
-            return Record(kind, {"value": check_appcfg(_text(told))})
+            return Record(kind, {"value": identifiers.check_appcfg(_text(told))})
         return _record(kind, told, zone)
     except BadParameter as problem:
         raise Unusable(str(problem)) from None
@@ -152,19 +143,19 @@ def _text(value: Any) -> str:
 
 
 def _name(value: Any) -> str:
-    return check_name(_text(value), IMPORTED_NAME_MAX)
+    return identifiers.check_name(_text(value), IMPORTED_NAME_MAX)
 
 
 def _phone(value: Any) -> str | None:
-    return check_phone(_text(value)) if value != "" else None
+    return identifiers.check_phone(_text(value)) if value != "" else None
 
 
 def _avatar(value: Any) -> str | None:
-    return check_avatar(_text(value)) if value != "" else None
+    return identifiers.check_avatar(_text(value)) if value != "" else None
 
 
 def _codes(value: Any) -> list[str]:
-    return sorted({check_code("permission", _text(code)) for code in _list(value)})
+    return sorted({identifiers.check_code("permission", _text(code)) for code in _list(value)})
 
 
 def _hex(value: Any) -> str:
@@ -231,8 +222,8 @@ _count, _id = _integer(0), _integer(1)
 _KINDS: dict[str, Mapping[str, _Field]] = {
     "role": {
         "id": _Field("id", _id),
-        "code": _Field("code", lambda value: check_code("code", _text(value))),
-        "name": _Field("name", lambda value: check_label(_text(value))),
+        "code": _Field("code", lambda value: identifiers.check_code("code", _text(value))),
+        "name": _Field("name", lambda value: identifiers.check_label(_text(value))),
         "permissions": _Field("permissions", _codes),
     },
     "account": {

@@ -54,14 +54,8 @@ def serve(app: Flask) -> None:
     gc.freeze()
     _keep_freed_memory()
     os.umask(0o077)  # a database that is created here holds password hashes
-    logs.notice(
-        "server.starting",
-        version=__version__,
-        host=config.host,
-        port=config.port,
-        workers=config.workers,
-        threads=config.threads,
-    )
+    settings = {name: getattr(config, name) for name in ("host", "port", "workers", "threads")}
+    logs.notice("server.starting", version=__version__, **settings)
     Granian(
         "wsgi:app",  # a name only: the loader below has it already
         address=config.host,
@@ -150,7 +144,7 @@ def _prepare(app: Flask, tried: threading.Event, told: Event) -> None:
     while True:
         try:
             # Found out by reading: a worker that is started anew waits for no writer, and needs no right to write.
-            if parts(app).service.problem():
+            if schema.problem(parts(app).database):
                 schema.upgrade(app)
             password = administration.bootstrap(config.admin_password, config.admin_name)
             break

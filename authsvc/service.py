@@ -1,6 +1,7 @@
 """Log in, log out, who am I: what both dialects translate."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from authsvc import errors, logs
 from authsvc.accounts import Credentials
@@ -10,31 +11,21 @@ from authsvc.identifiers import Key
 from authsvc.otp import DamagedSeed, Seeds
 from authsvc.passwords import Passwords
 from authsvc.sessions import CLOCK_SKEW, Client, LiveSession, SessionLimits
-from authsvc.store import schema
 from authsvc.store.database import Database
 from authsvc.tokens import Tokens
 
 
+@dataclass(eq=False, repr=False)
 class Service:
     """The one login behind all dialects."""
 
-    def __init__(
-        self,
-        database: Database,
-        authenticator: Authenticator,
-        passwords: Passwords,
-        tokens: Tokens,
-        seeds: Seeds,
-        limits: SessionLimits,
-        clock: Callable[[], float],
-    ) -> None:
-        self._database = database
-        self._authenticator = authenticator
-        self._passwords = passwords
-        self._tokens = tokens
-        self._seeds = seeds
-        self._limits = limits
-        self._clock = clock
+    _database: Database
+    _authenticator: Authenticator
+    _passwords: Passwords
+    _tokens: Tokens
+    _seeds: Seeds
+    _limits: SessionLimits
+    _clock: Callable[[], float]
 
     def login(
         self, key: Key, password: str, code: str | None = None, *, client: Client, token: str | None = None
@@ -157,7 +148,3 @@ class Service:
             return self._tokens.read(token).id_hash if token else None
         except errors.TokenInvalid:
             return None
-
-    def problem(self) -> str | None:
-        """Why the service cannot do its work, in a sentence; None where it can."""
-        return schema.problem(self._database)

@@ -1,5 +1,6 @@
 """Sessions: who opened them, and when they are over."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from authsvc.accounts import Account
@@ -64,6 +65,10 @@ class SessionLimits:
         """Whether a session is over by itself."""
         idle_for = now - session.last_seen_at
         return now >= session.ends_at or bool(self.idle_timeout and idle_for >= self.idle_timeout)
+
+    def alive(self, sessions: Iterable[Session], now: float) -> list[Session]:
+        """Those that are not over by themselves."""
+        return [session for session in sessions if not self.refuses(session, now)]
 
     def wants_touch(self, session: Session, now: float) -> bool:
         """Whether "last seen" is due. A value in the future is: the clock was set back, and it would never idle."""

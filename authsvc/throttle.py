@@ -53,12 +53,16 @@ class Counter:
         """When a window that began by `now` ends at the latest: a replica's clock may be ahead."""
         return now + self.limit.window + CLOCK_SKEW
 
-    def is_full(self, count: int, ends_at: float, now: float) -> bool:
-        """Whether `count` failures until `ends_at` refuse the next try.
+    def is_running(self, ends_at: float, now: float) -> bool:
+        """Whether a window until `ends_at` still counts.
 
-        A window that ends later than any could is over: a clock was set back, or the limit was changed.
+        One that ends later than any could is over: a clock was set back, or the limit was changed.
         """
-        return self.enforced and count >= self.limit.count and now < ends_at <= self.latest_end(now)
+        return now < ends_at <= self.latest_end(now)
+
+    def is_full(self, count: int, ends_at: float, now: float) -> bool:
+        """Whether `count` failures until `ends_at` refuse the next try."""
+        return self.enforced and count >= self.limit.count and self.is_running(ends_at, now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,15 +95,10 @@ class Counters:
 
     def for_password(self) -> list[Counter]:
         """What a wrong password charges, in locking order."""
-        limits = self.limits
-        return sorted(
-            [
-                self.pair(),
-                Counter("", self.network, "address", limits.address),
-                # Strangers can fill it up; the owner, at home, still gets in.
-                Counter(self.account, "", "account", limits.account, enforced=not self.known_address),
-            ]
-        )
+        address = Counter("", self.network, "address", self.limits.address)
+        # Strangers can fill it up; the owner, at home, still gets in.
+        account = Counter(self.account, "", "account", self.limits.account, enforced=not self.known_address)
+        return sorted([self.pair(), address, account])
 
     def for_code(self) -> list[Counter]:
         """What a wrong one-time code charges, in locking order: all there are. Any that is full stops every try.

@@ -5,12 +5,11 @@ import json
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import tzinfo
-from functools import partial
 from typing import Any, BinaryIO, TypeVar
 
 from authsvc import errors, records
@@ -35,17 +34,9 @@ _BATCH = 200
 """Lines that are looked at together."""
 
 _NEW = {
-    "phone": None,
-    "avatar": None,
-    "created_by": None,
-    "permission": 0,
+    **dict.fromkeys(("phone", "avatar", "created_by", "login_at", "login_address", "otp_seed")),
+    **dict.fromkeys(("permission", "login_count", "otp_step", "otp_row"), 0),
     "disabled": False,
-    "login_at": None,
-    "login_address": None,
-    "login_count": 0,
-    "otp_seed": None,
-    "otp_step": 0,
-    "otp_row": 0,
 }
 """What a new account has where its line does not tell."""
 
@@ -65,25 +56,17 @@ class Imported:
     appcfg: int = 0
 
 
+@dataclass(eq=False, repr=False)
 class Transfer:
     """Export and import. Both raise Unavailable."""
 
-    def __init__(
-        self,
-        database: Database,
-        passwords: Passwords,
-        seeds: Seeds,
-        keys: KeyRecord,
-        zone: tzinfo,
-        clock: Callable[[], float],
-    ) -> None:
-        """Times without a zone are of `zone`."""
-        self._database = database
-        self._passwords = passwords
-        self._seeds = seeds
-        self._keys = keys
-        self._zone = zone
-        self._clock = clock
+    _database: Database
+    _passwords: Passwords
+    _seeds: Seeds
+    _keys: KeyRecord
+    _zone: tzinfo
+    """Of times without a zone."""
+    _clock: Callable[[], float]
 
     def export(self, *, sessions: bool = False) -> Iterator[str]:
         """The lines that say all there is at one moment, while the service goes on."""
@@ -244,7 +227,7 @@ class _Plan:
                 wanted[column].add(values[column])
         there = {}
         for column, keys in wanted.items():
-            for row in self._database.read(partial(_find, column, keys)):
+            for row in self._find(column, keys):
                 there.update({(each, row[each]): row for each in wanted})
         return there
 
@@ -359,7 +342,10 @@ class _Plan:
     def _absent(self, ids: set[int]) -> set[int]:
         """Which of these accounts are neither in the file nor there."""
         unsaid = {account_id for account_id in ids if account_id not in self._said["id"]}
-        return unsaid - {row["id"] for row in self._database.read(partial(_find, "id", unsaid))}
+        return unsaid - {row["id"] for row in self._find("id", unsaid)}
+
+    def _find(self, column: str, keys: Collection[object]) -> list[_Row]:
+        return self._database.read(lambda repository: repository.bulk.find(column, keys)) if keys else []
 
     # Write
 
@@ -438,10 +424,6 @@ def _write_role(repository: Repository, *, made: bool, permissions: list[str] | 
             repository.revoke(role_id, permission)
         for permission in permissions:
             repository.grant(role_id, permission)
-
-
-def _find(column: str, keys: Iterable[object], repository: Repository) -> list[_Row]:
-    return repository.bulk.find(column, keys) if keys else []
 
 
 class _Kept:

@@ -1,4 +1,4 @@
-"""What is stored, looked over: whether this service's secret key and its code fit it, and what has to be renewed."""
+"""What is stored, looked over: whether our secret keys and our code fit it, which of it is damaged or outdated."""
 
 import hashlib
 import hmac
@@ -21,11 +21,12 @@ _SETTING = "keys"
 class KeyRecord:
     """Since when which secret keys are used with a database, so that a lost or a different one is noticed.
 
-    A session keeps no signature. But one that was opened before any of our keys was used here is signed with another.
+    A stored session does not say which key its token was signed with. But a session that was opened before any of our
+    keys was used here was signed with another.
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
-        """Of `keys`, the newest first, only something derived is stored, which opens nothing."""
+        """`keys` are the newest first. What is stored is derived from them, and opens nothing."""
         self._ours = [hmac.digest(key.encode(), b"authsvc.key-record", hashlib.sha256).hex()[:32] for key in keys]
 
     def since(self, repository: Repository) -> float | None:
@@ -58,17 +59,15 @@ class Foreign:
     """Two-step seeds under another key; at start a sample of them."""
 
 
+@dataclass(eq=False, repr=False)
 class Upkeep:
     """Each verb raises Unavailable."""
 
-    def __init__(
-        self, database: Database, passwords: Passwords, seeds: Seeds, keys: KeyRecord, clock: Callable[[], float]
-    ) -> None:
-        self._database = database
-        self._passwords = passwords
-        self._seeds = seeds
-        self._keys = keys
-        self._clock = clock
+    _database: Database
+    _passwords: Passwords
+    _seeds: Seeds
+    _keys: KeyRecord
+    _clock: Callable[[], float]
 
     def meet_key(self) -> Foreign:
         """Find out at start what our keys do not fit, and put the newest on record if it is new here."""

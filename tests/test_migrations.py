@@ -18,7 +18,7 @@ from sqlalchemy import inspect, make_url
 from authsvc.errors import Unavailable
 from authsvc.parts import parts
 from authsvc.store import causes, db
-from authsvc.store.schema import MIGRATIONS, upgrade
+from authsvc.store.schema import MIGRATIONS, problem, upgrade
 from authsvc.store.tables import REVISION, metadata
 from tests.conftest import Commands, MakeApp
 from tests.databases import PASSWORD, Databases
@@ -161,7 +161,7 @@ def test_code_works_with_a_newer_schema(app: Flask, query: Query) -> None:
     assert auth.verify(token).status == auth.whoami(token).status == auth.logout(token).status == 200
     assert console.info(console.token("admin", PASSWORD)).json["code"] == 200
     assert auth.login("user", "wrong password").status == 403
-    assert parts(app).service.problem() is None
+    assert problem(parts(app).database) is None
     parts(app).administration.add_account("another", password=PASSWORD)
     assert auth.login("another", PASSWORD).status == 200
 
@@ -188,7 +188,7 @@ def test_a_migration_that_waits_for_a_reader_keeps_no_other_reader_waiting(
         assert not migration.done()
         reader.rollback()
         migration.result()
-    assert parts(app).service.problem() is None
+    assert problem(parts(app).database) is None
 
 
 def test_a_migration_without_rights_says_so_in_one_line(postgresql: Databases, make_app: MakeApp) -> None:

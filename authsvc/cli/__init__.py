@@ -4,9 +4,10 @@ import click
 from flask import Flask
 
 from authsvc.cli.account import account_group
+from authsvc.cli.appcfg import appcfg_group
 from authsvc.cli.data import data_group
 from authsvc.cli.history import history
-from authsvc.cli.role import appcfg_group, role_group
+from authsvc.cli.role import role_group
 from authsvc.cli.version import version
 from authsvc.store import DOWNGRADE
 

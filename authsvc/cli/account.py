@@ -22,7 +22,7 @@ from authsvc.cli.terminal import (
     time,
     yes_option,
 )
-from authsvc.identifiers import Key
+from authsvc.identifiers import INTEGER_MAX, Key
 
 _account_key = click.argument("key", type=KEY)
 _password_stdin = click.option(
@@ -30,7 +30,9 @@ _password_stdin = click.option(
 )
 _phone = click.option("--phone", help="11 digits; can be used to log in at /AccAdmin.")
 _avatar = click.option("--avatar", metavar="URL", help="Where the console finds the picture.")
-_permission = click.option("--permission", type=click.IntRange(0, 2**63 - 1), help="The integer bit mask of /api/auth.")
+_permission = click.option(
+    "--permission", type=click.IntRange(0, INTEGER_MAX), help="The integer bit mask of /api/auth."
+)
 
 account_group = Group("account", help="Accounts. KEY is an id, a name or a phone, as at /AccAdmin/doLogin.")
 
@@ -90,7 +92,7 @@ def account_list(search: str | None, role: str | None, disabled: bool, limit: in
 @account_group.command("show")
 @_account_key
 @as_json_option
-def accountshow(key: Key, as_json: bool) -> None:
+def account_show(key: Key, as_json: bool) -> None:
     """Show one account, and the wrong guesses that are counted against it."""
     account = administration().account(key)
     guesses = administration().guesses(account)

@@ -43,7 +43,7 @@ def data_export(sessions: bool, file: Path) -> None:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[TextIO]:
-    """Where to write; what was there stays until all of the new is."""
+    """Where to write. A file that was there is replaced only when the new one is complete."""
     if str(file) == "-":
         try:
             yield sys.stdout
@@ -95,7 +95,7 @@ def data_import(file: BinaryIO, dry_run: bool) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int], None]]:
-    """Tells how far it is, in one line, where somebody looks on."""
+    """Shows how far the work is, in one line, if standard error is a terminal."""
     shown = sys.stderr.isatty()
 
     def tell(what: str, count: int) -> None:

@@ -12,6 +12,7 @@ from authsvc.events import Event, Happening
 from authsvc.identifiers import Key
 from authsvc.parts import parts
 
+_EVENT = click.Choice([event.value for event in Event])
 _COLUMNS = "{:25}  {:21}  {:>10}  {:16}  {:15}  {}"
 
 
@@ -34,12 +35,7 @@ _top = Group()
 
 @_top.command("history")
 @click.option("--since", type=_TimeType(), metavar="TIME", help="ISO 8601; AUTHSVC_TIMEZONE without a zone.")
-@click.option(
-    "--event",
-    type=click.Choice([event.value for event in Event]),
-    metavar="NAME",
-    help="One kind of event, such as login.refused.",
-)
+@click.option("--event", type=_EVENT, metavar="NAME", help="One kind of event, such as login.refused.")
 @as_json_option
 def history(since: float | None, event: str | None, as_json: bool) -> None:
     """Show what happened to accounts and roles, newest first."""

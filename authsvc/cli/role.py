@@ -1,11 +1,10 @@
-"""`flask role` and `flask appcfg`: what the console gets as perList and appCfg."""
+"""`flask role`: the permission codes that the console gets as perList."""
 
 import click
 
 from authsvc.cli.terminal import ID, Group, administration, as_json_option, ask, show, yes_option
 
 role_group = Group("role", help="Roles and the permission codes they grant.")
-appcfg_group = Group("appcfg", help="The JSON object that the sa-plus console gets as appCfg.")
 
 
 @role_group.command("add")
@@ -66,17 +65,3 @@ def role_revoke(code: str, permissions: tuple[str, ...]) -> None:
     """Let the role CODE no longer grant permission codes; in force at the next request."""
     administration().revoke(code, permissions)
     click.echo("Revoked.")
-
-
-@appcfg_group.command("get")
-def appcfg_get() -> None:
-    """Print the console's configuration."""
-    click.echo(administration().appcfg())
-
-
-@appcfg_group.command("set")
-@click.argument("value", metavar="JSON")
-def appcfg_set(value: str) -> None:
-    """Replace the console's configuration with a JSON object."""
-    administration().set_appcfg(value)
-    click.echo("Set.")

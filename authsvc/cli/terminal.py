@@ -15,7 +15,7 @@ from flask.cli import AppGroup
 from authsvc import errors, logs
 from authsvc.administration import Administration
 from authsvc.events import Actor, acting
-from authsvc.identifiers import Key, is_text, parse_key
+from authsvc.identifiers import INTEGER_MAX, Key, is_text, parse_key
 from authsvc.parts import parts
 
 REFUSALS: dict[type[errors.Refusal], str] = {
@@ -75,7 +75,7 @@ class _KeyType(click.ParamType[Key]):
 
 
 KEY = _KeyType()
-ID = click.IntRange(1, 2**63 - 1)
+ID = click.IntRange(1, INTEGER_MAX)
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask first.")
 

@@ -1,10 +1,10 @@
 """The queries that bring many accounts in and out: page by page, and many rows a statement."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from authsvc.errors import ChangedMeanwhile
@@ -13,9 +13,8 @@ from authsvc.store import tables
 PAGE = 500
 """Rows that are read or written at a time; on PostgreSQL a statement has 2 seconds."""
 
-Row = Mapping[str, Any]
-
 _account, _session, _recovery = tables.account.c, tables.session.c, tables.recovery_code.c
+_KNOWN = [_account[name] for name in ("id", "name", "name_key", "phone", "password_hash", "otp_seed", "disabled")]
 
 
 class Backend(Protocol):
@@ -39,8 +38,7 @@ class Bulk:
 
     def accounts(self, after: int) -> list[dict[str, Any]]:
         """The next PAGE accounts behind an id, all columns, and `recovery_hashes` in hex."""
-        statement = select(tables.account).where(_account.id > after).order_by(_account.id).limit(PAGE)
-        rows = [{**row._mapping, "recovery_hashes": []} for row in self._connection.execute(statement)]  # noqa: SLF001
+        rows = [{**row, "recovery_hashes": []} for row in self._page(select(tables.account), _account.id, after)]
         if rows:
             by_id = {row["id"]: row for row in rows}
             codes = select(_recovery.account_id, _recovery.code_hash).order_by(_recovery.code_hash)
@@ -49,22 +47,25 @@ class Bulk:
                 by_id[account_id]["recovery_hashes"].append(code_hash.hex())
         return rows
 
-    def secrets(self, after: int) -> Sequence[tuple[int, str, str | None]]:
+    def secrets(self, after: int) -> list[tuple[int, str, str | None]]:
         """The next PAGE accounts behind an id: id, password hash, encrypted seed."""
-        columns = select(_account.id, _account.password_hash, _account.otp_seed)
-        statement = columns.where(_account.id > after).order_by(_account.id).limit(PAGE)
-        return [tuple(row) for row in self._connection.execute(statement)]
+        statement = select(_account.id, _account.password_hash, _account.otp_seed)
+        return [(*row.values(),) for row in self._page(statement, _account.id, after)]
 
-    def seeds(self, after: int) -> Sequence[tuple[int, str]]:
+    def seeds(self, after: int) -> list[tuple[int, str]]:
         """The next PAGE accounts behind an id that have two-step verification on: id and encrypted seed."""
-        columns = select(_account.id, _account.otp_seed).where(_account.otp_seed.is_not(None))
-        statement = columns.where(_account.id > after).order_by(_account.id).limit(PAGE)
-        return [tuple(row) for row in self._connection.execute(statement)]
+        statement = select(_account.id, _account.otp_seed).where(_account.otp_seed.is_not(None))
+        return [(*row.values(),) for row in self._page(statement, _account.id, after)]
 
     def sessions(self, after: bytes) -> list[dict[str, Any]]:
         """The next PAGE sessions behind an `id_hash`."""
-        statement = select(tables.session).where(_session.id_hash > after).order_by(_session.id_hash).limit(PAGE)
-        return [dict(row._mapping) for row in self._connection.execute(statement)]  # noqa: SLF001
+        return self._page(select(tables.session), _session.id_hash, after)
+
+    def _page(self, statement: Select[Any], place: ColumnElement[Any], after: object) -> list[dict[str, Any]]:
+        return self._rows(statement.where(place > after).order_by(place).limit(PAGE))
+
+    def _rows(self, statement: Select[Any]) -> list[dict[str, Any]]:
+        return [dict(row) for row in self._connection.execute(statement).mappings()]
 
     def live_sessions(self, now: float, before: float) -> int:
         """How many sessions were opened before a time and have not come to their end."""
@@ -75,17 +76,7 @@ class Bulk:
 
     def find(self, column: str, values: Iterable[Any]) -> list[dict[str, Any]]:
         """What an import must know of the accounts whose `column` (`id`, `name_key`, `phone`) is one of `values`."""
-        columns = select(
-            _account.id,
-            _account.name,
-            _account.name_key,
-            _account.phone,
-            _account.password_hash,
-            _account.otp_seed,
-            _account.disabled,
-        )
-        statement = columns.where(_account[column].in_(list(values)))
-        return [dict(row._mapping) for row in self._connection.execute(statement)]  # noqa: SLF001
+        return self._rows(select(*_KNOWN).where(_account[column].in_(list(values))))
 
     # In. Each raises ChangedMeanwhile where a row is not, or no longer, as the import was planned.
 
@@ -106,11 +97,8 @@ class Bulk:
             if not columns:
                 continue
             statement = update(tables.account).where(_account.name_key == bindparam("key")).values(columns)
-            self._many(
-                statement,
-                [{"key" if name == "name_key" else f"new_{name}": row[name] for name in names} for row in alike],
-                each_one=True,
-            )
+            new = [{"key" if name == "name_key" else f"new_{name}": row[name] for name in names} for row in alike]
+            self._many(statement, new, each_one=True)
 
     def number_on(self) -> None:
         """Number accounts and roles behind the highest id from now on."""
@@ -120,10 +108,8 @@ class Bulk:
     def replace_recovery_codes(self, rows: list[dict[str, Any]]) -> None:
         """Give each account (`name_key`) those codes alone whose hashes (`recovery_hashes`) are given in hex."""
         owner = select(_account.id).where(_account.name_key == bindparam("key")).scalar_subquery()
-        self._many(
-            delete(tables.recovery_code).where(_recovery.account_id == owner),
-            [{"key": row["name_key"]} for row in rows],
-        )
+        old = delete(tables.recovery_code).where(_recovery.account_id == owner)
+        self._many(old, [{"key": row["name_key"]} for row in rows])
         codes = [
             {"key": row["name_key"], "hash": bytes.fromhex(code_hash)}
             for row in rows
@@ -140,19 +126,16 @@ class Bulk:
 
     def put_sessions(self, rows: list[dict[str, Any]]) -> None:
         """Insert sessions, or make those that are there so. `id_hash` is in hex."""
-        self._put(tables.session, [{**row, "id_hash": bytes.fromhex(row["id_hash"])} for row in rows])
+        statement = self._backend.upsert(tables.session).inline()
+        new = {column.name: statement.excluded[column.name] for column in _session if not column.primary_key}
+        put = statement.on_conflict_do_update(index_elements=["id_hash"], set_=new)
+        self._many(put, [{**row, "id_hash": bytes.fromhex(row["id_hash"])} for row in rows])
 
     def change_seeds(self, rows: list[dict[str, Any]]) -> int:
         """Replace `old` by `new` where it is still the seed of account `owner`; return how many were."""
-        statement = update(tables.account).where(
-            _account.id == bindparam("owner"), _account.otp_seed == bindparam("old")
-        )
-        return self._connection.execute(statement.values(otp_seed=bindparam("new")), rows).rowcount
-
-    def _put(self, table: Table, rows: list[dict[str, Any]]) -> None:
-        statement = self._backend.upsert(table).inline()
-        new = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
-        self._many(statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=new), rows)
+        is_old = (_account.id == bindparam("owner"), _account.otp_seed == bindparam("old"))
+        statement = update(tables.account).where(*is_old).values(otp_seed=bindparam("new"))
+        return self._connection.execute(statement, rows).rowcount
 
     def _many(self, statement: Any, rows: list[dict[str, Any]], *, each_one: bool = False) -> None:
         try:

@@ -20,6 +20,7 @@ BACKENDS: dict[str, type[Sqlite | Postgresql]] = {"sqlite": Sqlite, "postgresql"
 """What differs between the databases, by SQLAlchemy's name of each."""
 
 _CURSOR = "authsvc.cursor"
+_OUR_MISTAKES = (exc.IntegrityError, exc.DataError, exc.ProgrammingError, exc.NotSupportedError)
 _T = TypeVar("_T")
 
 
@@ -144,10 +145,7 @@ def _outages() -> Iterator[None]:
     except exc.TimeoutError as error:
         raise _unavailable(error) from error
     except exc.DBAPIError as error:
-        our_mistake = isinstance(
-            error, exc.IntegrityError | exc.DataError | exc.ProgrammingError | exc.NotSupportedError
-        )
-        if our_mistake and not causes.known_cause(error.orig):
+        if isinstance(error, _OUR_MISTAKES) and not causes.known_cause(error.orig):
             raise
         raise _unavailable(error) from error
 

@@ -24,11 +24,14 @@ _ENCODINGS = {"UTF8", "SQL_ASCII"}
 # What these fail with is true of every connection that was made before: a server that is no longer the primary or was
 # read-only, statements that were prepared for other columns or are not there (see Connector).
 _LEAVE_ALL = {"22012", "25006", "0A000", "26000", "42P05"}
-_TIMEOUTS = {
-    "statement_timeout": timeouts.STATEMENT,
-    "lock_timeout": timeouts.LOCK,
-    "idle_in_transaction_session_timeout": timeouts.IDLE_IN_TRANSACTION,
+_TIMEOUTS = {  # milliseconds
+    "statement_timeout": int(timeouts.STATEMENT * 1000),
+    "lock_timeout": int(timeouts.LOCK * 1000),
+    "idle_in_transaction_session_timeout": int(timeouts.IDLE_IN_TRANSACTION * 1000),
 }
+# Everything is found by its key, few rows at a time. A planner that guesses would read whole tables as long as they are
+# small, and plan some statements anew each time.
+_PLANS = {"plan_cache_mode": "force_generic_plan", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 _DEFAULTS = {
     "application_name": "authsvc",
     # An address may lead to what was the primary. Not `read-write`: a primary may be read-only and serve checks.
@@ -53,27 +56,12 @@ _ASK_TIMELINE = (
 _T = TypeVar("_T")
 
 
-def _options(**options: object) -> str:
-    return " ".join(f"-c {name}={value}" for name, value in options.items())
-
-
-def _milliseconds(seconds: float) -> int:
-    return int(seconds * 1000)
-
-
 class Postgresql:
     """One PostgreSQL database."""
 
     connect_args: ClassVar[dict[str, Any]] = {
         "connect_timeout": timeouts.CONNECT,
-        "options": _options(
-            **{name: _milliseconds(seconds) for name, seconds in _TIMEOUTS.items()},
-            # Everything is found by its key, few rows at a time. A planner that guesses would read whole tables as
-            # long as they are small, and plan some statements anew each time.
-            plan_cache_mode="force_generic_plan",
-            enable_hashjoin="off",
-            enable_mergejoin="off",
-        ),
+        "options": " ".join(f"-c {name}={value}" for name, value in (_TIMEOUTS | _PLANS).items()),
     }
     upsert = staticmethod(insert)
 
@@ -127,7 +115,7 @@ class Postgresql:
     def risks(connection: Connection, connections: int) -> Iterator[RiskyButLegal]:
         """What is risky about the server, for a service that may open so many connections."""
         found = {name: int(value) for name, value in connection.exec_driver_sql(_SERVER_SETTINGS)}
-        if not all(0 < found[name] <= _milliseconds(seconds) for name, seconds in _TIMEOUTS.items()):
+        if not all(0 < found[name] <= longest for name, longest in _TIMEOUTS.items()):
             yield RiskyButLegal(
                 "authsvc.W010",
                 "time-outs are not in force: one locked row can hold every connection up",

@@ -37,13 +37,8 @@ from authsvc.throttle import Counter, Counters
 
 _accounts, _roles, _grants, _sessions = tables.account, tables.role, tables.role_permission, tables.session
 _account, _role, _grant, _session = _accounts.c, _roles.c, _grants.c, _sessions.c
-_counter, _known, _recovery, _setting, _trail = (
-    tables.counter.c,
-    tables.known_address.c,
-    tables.recovery_code.c,
-    tables.setting.c,
-    tables.trail.c,
-)
+_counter, _known, _recovery = tables.counter.c, tables.known_address.c, tables.recovery_code.c
+_setting, _trail = tables.setting.c, tables.trail.c
 
 Row = Mapping[str, Any]
 
@@ -132,15 +127,12 @@ _CONVERTED = [(at, _CONVERT[each.name]) for at, each in enumerate(fields(Account
 
 
 def _trail_value(row: Row) -> tuple[tuple[float, int], Happening]:
-    happening = Happening(
-        at=row["at"],
-        event=row["event"],
-        account_id=row["account_id"],
-        by=row["by"],
-        address=row["address"],
-        detail=json.loads(row["detail"]),
-    )
-    return (row["at"], row["id"]), happening
+    values = {**row, "detail": json.loads(row["detail"])}
+    return (row["at"], values.pop("id")), Happening(**values)
+
+
+def _place(counter: Counter) -> dict[str, Any]:
+    return {"account": counter.account, "address": counter.address, "scope": counter.scope}
 
 
 def _matched(credentials: Credentials) -> dict[str, Any]:
@@ -178,22 +170,14 @@ _COUNTERS = select(tables.counter).where(
     )
 )
 _FORGIVE = delete(tables.counter).where(
-    _counter.account == bindparam("account"),
-    _counter.address == bindparam("address"),
-    _counter.scope == bindparam("scope"),
+    *(_counter[name] == bindparam(name) for name in ("account", "address", "scope"))
 )
 _ADD_SESSION = insert(_sessions)
 # Inline: what number a row got is not asked for.
 # A guess at nobody leaves none, and takes as long: it is asked for all the same, and only then left out.
-_LEAVE_TRAIL = insert(tables.trail).from_select(
-    ["at", "event", "account_id", "by", "address", "detail"],
-    select(
-        *(
-            bindparam(f"its_{each.name}", type_=each.type)
-            for each in (_trail.at, _trail.event, _trail.account_id, _trail.by, _trail.address, _trail.detail)
-        )
-    ).where(bindparam("is_kept", type_=Boolean())),
-)
+_ITS_COLUMNS = [_trail[name] for name in ("at", "event", "account_id", "by", "address", "detail")]
+_ITS_VALUES = select(*(bindparam(f"its_{each.name}", type_=each.type) for each in _ITS_COLUMNS))
+_LEAVE_TRAIL = insert(tables.trail).from_select(_ITS_COLUMNS, _ITS_VALUES.where(bindparam("is_kept", type_=Boolean())))
 _LIVE_SESSION = LIVE_SESSIONS.where(_session.id_hash == bindparam("id_hash"))
 _ACCOUNT_BY = {kind: _ACCOUNTS.where(key == bindparam("value")) for kind, key in _KEYS.items()}
 _UNCHANGED = and_(
@@ -299,12 +283,7 @@ class Repository:
         return _account_value(row) if row else None
 
     def accounts(
-        self,
-        *,
-        search: str | None = None,
-        role_id: int | None = None,
-        disabled: bool = False,
-        limit: int | None = None,
+        self, *, search: str | None = None, role_id: int | None = None, disabled: bool = False, limit: int | None = None
     ) -> list[Account]:
         """All accounts, oldest first; those only whose name or phone contains `search`, and so on."""
         statement = _ACCOUNTS.order_by(_account.id).limit(limit)
@@ -423,17 +402,9 @@ class Repository:
 
     def charge(self, counter: Counter, now: float) -> bool:
         """Count one failure, starting a new window where the last is over; False where the counter is full."""
-        values = {
-            "account": counter.account,
-            "address": counter.address,
-            "scope": counter.scope,
-            "count": 1,
-            "ends_at": now + counter.limit.window,
-            "now": now,
-            "latest_end": counter.latest_end(now),
-            "limit": counter.limit.count,
-        }
-        return self._one(_charge(self._upsert), values) is not None
+        first = {"count": 1, "ends_at": now + counter.limit.window}
+        limits = {"now": now, "latest_end": counter.latest_end(now), "limit": counter.limit.count}
+        return self._one(_charge(self._upsert), {**_place(counter), **first, **limits}) is not None
 
     def full_until(self, counters: Counters, now: float) -> float | None:
         """When the last of the counters that refuse a try is over; None where none does."""
@@ -454,8 +425,7 @@ class Repository:
 
     def forgive(self, counter: Counter) -> None:
         """Set a counter to nothing."""
-        values = {"account": counter.account, "address": counter.address, "scope": counter.scope}
-        self._connection.execute(_FORGIVE, values)
+        self._connection.execute(_FORGIVE, _place(counter))
 
     def forgive_all(self, accounts: Collection[str]) -> None:
         """Set all counters that are kept for these to nothing."""
@@ -559,9 +529,8 @@ class Repository:
 
     def grant(self, role_id: int, permission: str) -> None:
         """Let a role grant a permission code, if it does not already."""
-        self._connection.execute(
-            self._upsert(_grants).values(role_id=role_id, code=permission).on_conflict_do_nothing()
-        )
+        statement = self._upsert(_grants).values(role_id=role_id, code=permission)
+        self._connection.execute(statement.on_conflict_do_nothing())
 
     def revoke(self, role_id: int, permission: str) -> None:
         """Let a role no longer grant a permission code."""

@@ -1,25 +1,11 @@
 """The tables. Times are seconds since the epoch (UTC), so that both databases store and compare them alike."""
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Double,
-    ForeignKey,
-    Identity,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    column,
-    table,
-)
+import sqlalchemy as sa
 
 REVISION = "0003"
 """The migration this code is written for; a test holds it equal to the head of `migrations/`."""
 
-metadata = MetaData(
+metadata = sa.MetaData(
     # Constraints get names that migrations can refer to.
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -30,117 +16,117 @@ metadata = MetaData(
 )
 
 # SQLite numbers rows by itself only in a column that is literally INTEGER.
-_ID = BigInteger().with_variant(Integer(), "sqlite")
+_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
-role = Table(
+role = sa.Table(
     "role",
     metadata,
-    Column("id", _ID, Identity(), primary_key=True),
-    Column("code", Text, nullable=False, unique=True),
-    Column("name", Text, nullable=False),
+    sa.Column("id", _ID, sa.Identity(), primary_key=True),
+    sa.Column("code", sa.Text, nullable=False, unique=True),
+    sa.Column("name", sa.Text, nullable=False),
 )
 
-role_permission = Table(
+role_permission = sa.Table(
     "role_permission",
     metadata,
-    Column("role_id", ForeignKey("role.id"), primary_key=True),
-    Column("code", Text, primary_key=True),
+    sa.Column("role_id", sa.ForeignKey("role.id"), primary_key=True),
+    sa.Column("code", sa.Text, primary_key=True),
 )
 
 # `name` is as typed, `name_key` is what names are compared by.
-account = Table(
+account = sa.Table(
     "account",
     metadata,
-    Column("id", _ID, Identity(), primary_key=True),
-    Column("name", Text, nullable=False),
-    Column("name_key", Text, nullable=False, unique=True),
-    Column("phone", Text, unique=True),
-    Column("avatar", Text),
-    Column("password_hash", Text, nullable=False),
-    Column("role_id", ForeignKey("role.id"), nullable=False, index=True),
-    Column("permission", BigInteger, nullable=False),
-    Column("disabled", Boolean, nullable=False),
-    Column("created_by", ForeignKey("account.id")),
-    Column("created_at", Double, nullable=False),
-    Column("login_at", Double),
-    Column("login_address", Text),
-    Column("login_count", BigInteger, nullable=False),
+    sa.Column("id", _ID, sa.Identity(), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("name_key", sa.Text, nullable=False, unique=True),
+    sa.Column("phone", sa.Text, unique=True),
+    sa.Column("avatar", sa.Text),
+    sa.Column("password_hash", sa.Text, nullable=False),
+    sa.Column("role_id", sa.ForeignKey("role.id"), nullable=False, index=True),
+    sa.Column("permission", sa.BigInteger, nullable=False),
+    sa.Column("disabled", sa.Boolean, nullable=False),
+    sa.Column("created_by", sa.ForeignKey("account.id")),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("login_at", sa.Double),
+    sa.Column("login_address", sa.Text),
+    sa.Column("login_count", sa.BigInteger, nullable=False),
     # Encrypted. NULL where two-step verification is off.
-    Column("otp_seed", Text),
+    sa.Column("otp_seed", sa.Text),
     # The last time step that was used.
-    Column("otp_step", BigInteger, nullable=False, server_default="0"),
+    sa.Column("otp_step", sa.BigInteger, nullable=False, server_default="0"),
     # Wrong one-time codes in a row.
-    Column("otp_row", Integer, nullable=False, server_default="0"),
+    sa.Column("otp_row", sa.Integer, nullable=False, server_default="0"),
     # Encrypted too: a seed that its owner has not confirmed, and since when it waits.
-    Column("otp_pending_seed", Text),
-    Column("otp_pending_at", Double),
+    sa.Column("otp_pending_seed", sa.Text),
+    sa.Column("otp_pending_at", sa.Double),
     # The id of a deleted account is never given again. PostgreSQL numbers rows so by itself.
     sqlite_autoincrement=True,
 )
 
 # Recovery codes that have not been used; only the SHA-256 of each is kept.
-recovery_code = Table(
+recovery_code = sa.Table(
     "recovery_code",
     metadata,
-    Column("account_id", ForeignKey("account.id"), primary_key=True),
-    Column("code_hash", LargeBinary(32), primary_key=True),
+    sa.Column("account_id", sa.ForeignKey("account.id"), primary_key=True),
+    sa.Column("code_hash", sa.LargeBinary(32), primary_key=True),
 )
 
 # Wrong guesses since the window began. `account` or `address` is empty where a counter is not about one.
-counter = Table(
+counter = sa.Table(
     "counter",
     metadata,
-    Column("account", Text, primary_key=True),
-    Column("address", Text, primary_key=True),
-    Column("scope", Text, primary_key=True),
-    Column("count", Integer, nullable=False),
-    Column("ends_at", Double, nullable=False, index=True),
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("address", sa.Text, primary_key=True),
+    sa.Column("scope", sa.Text, primary_key=True),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("ends_at", sa.Double, nullable=False, index=True),
 )
 
 # Where an account last opened a session from, per network.
-known_address = Table(
+known_address = sa.Table(
     "known_address",
     metadata,
-    Column("account_id", ForeignKey("account.id"), primary_key=True),
-    Column("network", Text, primary_key=True),
-    Column("last_login_at", Double, nullable=False, index=True),
+    sa.Column("account_id", sa.ForeignKey("account.id"), primary_key=True),
+    sa.Column("network", sa.Text, primary_key=True),
+    sa.Column("last_login_at", sa.Double, nullable=False, index=True),
 )
 
 # Sessions that were not ended on purpose. The id itself is only in the token; here is its SHA-256.
-session = Table(
+session = sa.Table(
     "session",
     metadata,
-    Column("id_hash", LargeBinary(32), primary_key=True),
-    Column("account_id", ForeignKey("account.id"), nullable=False, index=True),
-    Column("opened_at", Double, nullable=False),
-    Column("last_seen_at", Double, nullable=False),
-    Column("ends_at", Double, nullable=False, index=True),
-    Column("address", Text, nullable=False),
-    Column("user_agent", Text, nullable=False),
+    sa.Column("id_hash", sa.LargeBinary(32), primary_key=True),
+    sa.Column("account_id", sa.ForeignKey("account.id"), nullable=False, index=True),
+    sa.Column("opened_at", sa.Double, nullable=False),
+    sa.Column("last_seen_at", sa.Double, nullable=False),
+    sa.Column("ends_at", sa.Double, nullable=False, index=True),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("user_agent", sa.Text, nullable=False),
 )
 
 # What an administrator sets at run time, by name; today the console's `appcfg`.
-setting = Table(
+setting = sa.Table(
     "setting",
     metadata,
-    Column("name", Text, primary_key=True),
-    Column("value", Text, nullable=False),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
 )
 
 # What happened, and who did it. No foreign key: it outlives its account.
-trail = Table(
+trail = sa.Table(
     "trail",
     metadata,
-    Column("id", _ID, Identity(), primary_key=True),
-    Column("at", Double, nullable=False, index=True),
-    Column("event", Text, nullable=False),
-    Column("account_id", BigInteger, index=True),
-    Column("by", Text, nullable=False),
-    Column("address", Text),
+    sa.Column("id", _ID, sa.Identity(), primary_key=True),
+    sa.Column("at", sa.Double, nullable=False, index=True),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("account_id", sa.BigInteger, index=True),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("address", sa.Text),
     # A JSON object.
-    Column("detail", Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
 )
 
 # Alembic's own.
-alembic_version = table("alembic_version", column("version_num"))
+alembic_version = sa.table("alembic_version", sa.column("version_num"))

@@ -1,7 +1,7 @@
 """The only place that speaks HTTP: the dialects, and what surrounds them."""
 
 import re
-from typing import TYPE_CHECKING
+from wsgiref.types import WSGIEnvironment
 
 import flask
 from flask import Flask, Response
@@ -15,9 +15,6 @@ from authsvc.web import acc_admin, api_auth, description, health, metrics, middl
 from authsvc.web.fast_path import FastPath
 from authsvc.web.request import TOKEN_NAME
 from authsvc.web.responses import Answer, Dialect
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
 
 DIALECTS: tuple[Dialect, ...] = (api_auth, acc_admin)
 """The first also answers for the paths that are nobody's."""
@@ -51,7 +48,7 @@ def _refused(error: Exception) -> Response:
     return refuse(error, flask.request.environ).response()
 
 
-def refuse(error: Exception, environ: "WSGIEnvironment") -> Answer:
+def refuse(error: Exception, environ: WSGIEnvironment) -> Answer:
     """The answer to whatever was raised, in the words of the path's dialect. Call it while `error` is handled."""
     if isinstance(error, Unavailable) or not isinstance(error, Refusal | HTTPException):
         logs.failed("request.failed")

@@ -4,13 +4,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from flask import Blueprint, Response
-from werkzeug.exceptions import (
-    LengthRequired,
-    MethodNotAllowed,
-    NotFound,
-    RequestEntityTooLarge,
-    UnsupportedMediaType,
-)
+from werkzeug import exceptions
 
 from authsvc import errors
 from authsvc.config import Config
@@ -45,11 +39,11 @@ REFUSALS: dict[type[Exception], tuple[int, str]] = {
     errors.AccountDisabled: (500, "此账号已被禁用，如有疑问，请联系管理员"),
     CrossSite: (403, "跨站请求被拒绝"),
     errors.TokenRefused: (401, "未登录，请登录后再次访问"),
-    NotFound: (404, "接口不存在"),
-    MethodNotAllowed: (500, "不支持的请求方式"),
-    LengthRequired: (500, "参数错误"),
-    RequestEntityTooLarge: (500, "参数错误"),
-    UnsupportedMediaType: (500, "参数错误"),
+    exceptions.NotFound: (404, "接口不存在"),
+    exceptions.MethodNotAllowed: (500, "不支持的请求方式"),
+    exceptions.LengthRequired: (500, "参数错误"),
+    exceptions.RequestEntityTooLarge: (500, "参数错误"),
+    exceptions.UnsupportedMediaType: (500, "参数错误"),
     Exception: (500, "系统繁忙，请稍后再试"),
 }
 """Each refusal's code and message; `{}` stands for the refusal."""

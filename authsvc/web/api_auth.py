@@ -5,14 +5,7 @@ from urllib.parse import quote
 
 import segno
 from flask import Blueprint, Response, after_this_request
-from werkzeug.exceptions import (
-    BadRequest,
-    LengthRequired,
-    MethodNotAllowed,
-    NotFound,
-    RequestEntityTooLarge,
-    UnsupportedMediaType,
-)
+from werkzeug import exceptions
 from werkzeug.http import HTTP_STATUS_CODES
 
 from authsvc import errors
@@ -58,12 +51,12 @@ REFUSALS: dict[type[Exception], tuple[int, str]] = {
     errors.Throttled: (429, "Too many failed logins. Try again in {.retry_after} seconds."),
     errors.Busy: (503, "Service is busy."),
     errors.Unavailable: (503, "Service is unavailable."),
-    BadRequest: (400, "Request cannot be read."),
-    NotFound: (404, "Path is unknown."),
-    MethodNotAllowed: (405, "Method is not allowed."),
-    LengthRequired: (411, "Body has no length."),
-    RequestEntityTooLarge: (413, "Body is longer than 16 KiB."),
-    UnsupportedMediaType: (415, "Body is neither a form nor JSON."),
+    exceptions.BadRequest: (400, "Request cannot be read."),
+    exceptions.NotFound: (404, "Path is unknown."),
+    exceptions.MethodNotAllowed: (405, "Method is not allowed."),
+    exceptions.LengthRequired: (411, "Body has no length."),
+    exceptions.RequestEntityTooLarge: (413, "Body is longer than 16 KiB."),
+    exceptions.UnsupportedMediaType: (415, "Body is neither a form nor JSON."),
     Exception: (500, "Something went wrong."),
 }
 """Each refusal's status and reason; `{}` stands for what the refusal says of itself."""
@@ -157,7 +150,7 @@ def sessions() -> Response:
         }
         for session in parts().own_account.sessions(live)
     ]
-    return Answer(200, {"code": 200, "data": {"sessions": listed}}).response()
+    return _ok({"sessions": listed}).response()
 
 
 @blueprint.route("/sessions/end", methods=["POST"])
@@ -170,7 +163,7 @@ def end_sessions() -> Response:
         ended = own_account.end_other_sessions(live, present, client())
     else:
         ended = int(own_account.end_session(live, present, wanted, client()))
-    response = Answer(200, {"code": 200, "data": {"ended": ended}}).response()
+    response = _ok({"ended": ended}).response()
     return clear_token(response) if ended and wanted == handle(live.session) else response
 
 
@@ -180,15 +173,15 @@ def begin_otp() -> Response:
     live, parameters = _owner()
     pending = parts().own_account.begin_otp(live, parameters.required("password"), client())
     picture = segno.make(pending.uri, micro=False).svg_data_uri(scale=4, border=4, light="white")
-    data = {"secret": pending.seed, "uri": pending.uri, "qr": picture}
-    return Answer(200, {"code": 200, "data": data}).response()
+    return _ok({"secret": pending.seed, "uri": pending.uri, "qr": picture}).response()
 
 
 @blueprint.route("/otp/confirm", methods=["POST"])
 def confirm_otp() -> Response:
     """Put it in force."""
     live, parameters = _owner()
-    return _recovery_codes(parts().own_account.confirm_otp(live, parameters.required("otp_code"), client()))
+    codes = parts().own_account.confirm_otp(live, parameters.required("otp_code"), client())
+    return _ok({"recovery_codes": codes}).response()
 
 
 @blueprint.route("/otp/recovery", methods=["POST"])
@@ -196,7 +189,8 @@ def renew_recovery_codes() -> Response:
     """Hand out new recovery codes."""
     live, parameters = _owner()
     present, code = parameters.required("password"), parameters.optional("otp_code")
-    return _recovery_codes(parts().own_account.renew_recovery_codes(live, present, code, client()))
+    codes = parts().own_account.renew_recovery_codes(live, present, code, client())
+    return _ok({"recovery_codes": codes}).response()
 
 
 @blueprint.route("/otp/off", methods=["POST"])
@@ -214,12 +208,12 @@ def _owner() -> tuple[LiveSession, Parameters]:
     return whoami(), Parameters()
 
 
-def _recovery_codes(codes: list[str]) -> Response:
-    return Answer(200, {"code": 200, "data": {"recovery_codes": codes}}).response()
-
-
 def _time(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+
+
+def _ok(data: dict[str, object]) -> Answer:
+    return Answer(200, {"code": 200, "data": data})
 
 
 _DONE = Answer(200, {"code": 200})
@@ -241,7 +235,7 @@ def _described(account: Account) -> Answer:
         "permission": account.permission,
         "otp": account.otp,
     }
-    return Answer(200, {"code": 200, "data": data})
+    return _ok(data)
 
 
 def _header_text(value: str) -> str:

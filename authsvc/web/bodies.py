@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from wsgiref.types import WSGIEnvironment
 
 from flask import request
 from werkzeug.exceptions import LengthRequired, RequestEntityTooLarge
@@ -13,9 +13,6 @@ from werkzeug.exceptions import LengthRequired, RequestEntityTooLarge
 from authsvc.errors import Busy, Refusal
 from authsvc.throttle import network
 from authsvc.web.request import carries_body, client_address
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
 
 BODY_MAX = 16 * 1024
 """Bytes in a request body."""
@@ -62,7 +59,7 @@ class Bodies:
         environ["CONTENT_LENGTH"] = str(len(body))
 
     @contextmanager
-    def _place(self, environ: "WSGIEnvironment") -> Iterator[None]:
+    def _place(self, environ: WSGIEnvironment) -> Iterator[None]:
         origin = network(client_address(environ))
         with self._lock:
             if not self._free or self._taken[origin] >= self._each:

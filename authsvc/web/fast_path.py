@@ -6,15 +6,12 @@ refusals are the same as on Flask's way, which all but a plain check takes.
 
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from authsvc.parts import Parts
 from authsvc.web.middleware import ROUTE
 from authsvc.web.request import carries_body, token_of
 from authsvc.web.responses import Answer, Check, encode
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
@@ -24,17 +21,17 @@ class FastPath:
 
     def __init__(
         self,
-        app: "WSGIApplication",
+        app: WSGIApplication,
         parts: Parts,
         checks: Mapping[tuple[str, str], Check],
-        refuse: "Callable[[Exception, WSGIEnvironment], Answer]",
+        refuse: Callable[[Exception, WSGIEnvironment], Answer],
     ) -> None:
         self._app = app
         self._service, self._config = parts.service, parts.config
         self._checks = checks
         self._refuse = refuse
 
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         path = environ["PATH_INFO"]
         check = self._checks.get((environ["REQUEST_METHOD"], path))

@@ -3,6 +3,7 @@
 from flask import Blueprint, Response
 
 from authsvc.parts import parts
+from authsvc.store import schema
 from authsvc.web.responses import Answer
 
 blueprint = Blueprint("health", __name__)
@@ -17,6 +18,6 @@ def healthz() -> Response:
 @blueprint.route("/readyz", methods=["GET", "HEAD"])
 def readyz() -> Response:
     """The database answers, and its schema is the one this code is written for."""
-    if reason := parts().service.problem():
+    if reason := schema.problem(parts().database):
         return Answer(503, {"status": "not ready", "reason": reason}).response()
     return Answer(200, {"status": "ready"}).response()

@@ -6,21 +6,12 @@ from itertools import accumulate
 from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
-from authsvc.metrics import (
-    BOUNDS,
-    DATABASE,
-    DATABASE_ERRORS,
-    HASHES,
-    LOGINS,
-    NUMBERS,
-    REQUESTS,
-    WAITING,
-    SharedMetrics,
-)
+from authsvc.metrics import BOUNDS, DATABASE, DATABASE_ERRORS, HASHES, LOGINS, NUMBERS, REQUESTS, WAITING, SharedMetrics
 from authsvc.parts import parts
 
 blueprint = Blueprint("metrics", __name__)
 
+_BUILD = "authsvc_build_info"
 _METRICS = {
     REQUESTS: ("histogram", "Requests.", ("http_request_method", "http_route", "http_response_status_code")),
     LOGINS: ("counter", "Logins that succeeded, or the causes of the refused ones.", ("outcome",)),
@@ -28,6 +19,7 @@ _METRICS = {
     WAITING: ("gauge", "Logins that wait for their hash, and those whose turn it is.", ()),
     DATABASE: ("histogram", "The database's work, with the wait for a connection or a turn.", ("operation",)),
     DATABASE_ERRORS: ("counter", "What the database did not do.", ()),
+    _BUILD: ("gauge", "Always 1.", ("version",)),
 }
 """Type, help and labels of each."""
 
@@ -38,11 +30,12 @@ def metrics() -> Response:
     counted = parts().metrics
     if not isinstance(counted, SharedMetrics):
         raise NotFound
-    text = "".join(f"{line}\n" for line in _lines(counted.totals(), parts().version))
+    totals = counted.totals() | {(_BUILD, parts().version): [1]}
+    text = "".join(f"{line}\n" for line in _lines(totals))
     return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _lines(totals: Mapping[tuple[str, ...], Sequence[float]], version: str) -> Iterator[str]:
+def _lines(totals: Mapping[tuple[str, ...], Sequence[float]]) -> Iterator[str]:
     for name, (kind, text, labels) in _METRICS.items():
         yield f"# HELP {name} {text}"
         yield f"# TYPE {name} {kind}"
@@ -61,9 +54,6 @@ def _lines(totals: Mapping[tuple[str, ...], Sequence[float]], version: str) -> I
                 yield _sample(f"{name}_bucket", [*named, ("le", bound)], count)
             yield _sample(f"{name}_count", named, counts[-1])
             yield _sample(f"{name}_sum", named, total)
-    yield "# HELP authsvc_build_info Always 1."
-    yield "# TYPE authsvc_build_info gauge"
-    yield _sample("authsvc_build_info", [("version", version)], 1)
 
 
 def _sample(name: str, labels: Sequence[tuple[str, str]], value: float) -> str:

@@ -4,7 +4,8 @@ import os
 import re
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask, request
 from werkzeug.exceptions import MethodNotAllowed, NotFound
@@ -16,9 +17,6 @@ from authsvc.metrics import Metrics
 from authsvc.parts import Parts
 from authsvc.web.bodies import Bodies
 from authsvc.web.request import Proxies, client_address
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 CAUSE = "authsvc.cause"
 """Where in the WSGI environment a refused request keeps its cause, for the access line."""
@@ -53,12 +51,12 @@ class Middleware:
     Below Flask, and not in its hooks, because this is a third of the work of a session check there.
     """
 
-    def __init__(self, app: "WSGIApplication", trusted_proxies: int, metrics: Metrics) -> None:
+    def __init__(self, app: WSGIApplication, trusted_proxies: int, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
         self._proxies = Proxies(trusted_proxies)
 
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         started = time.perf_counter()
         request_id = environ.get("HTTP_X_REQUEST_ID", "")

@@ -4,8 +4,9 @@ import ipaddress
 import json
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl
+from wsgiref.types import WSGIEnvironment
 
 from flask import request
 from werkzeug.exceptions import UnsupportedMediaType
@@ -16,9 +17,6 @@ from authsvc.identifiers import is_text
 from authsvc.parts import parts
 from authsvc.sessions import Client, LiveSession
 from authsvc.tokens import has_form
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
 
 TOKEN_NAME = "satoken"  # noqa: S105
 """The name of the token in headers, cookies and bodies."""
@@ -51,7 +49,7 @@ def token() -> str | None:
     return token_of(request.environ)
 
 
-def token_of(environ: "WSGIEnvironment") -> str | None:
+def token_of(environ: WSGIEnvironment) -> str | None:
     """The token: of the header, the Bearer scheme (RFC 6750) and the cookie the first that is there decides.
 
     Another service's Bearer credential is not there: behind `auth_request` it is the application's.
@@ -76,7 +74,7 @@ def _cookie(header: str, name: str) -> str | None:
     return None
 
 
-def cookie_name(environ: "WSGIEnvironment") -> str:
+def cookie_name(environ: WSGIEnvironment) -> str:
     """What the token's cookie is called. Over https no other host can set it (RFC 6265bis, section 4.1.3.2)."""
     return f"__Host-{TOKEN_NAME}" if environ["wsgi.url_scheme"] == "https" else TOKEN_NAME
 
@@ -86,7 +84,7 @@ def client() -> Client:
     return Client.of(client_address(request.environ), request.headers.get("User-Agent", ""))
 
 
-def client_address(environ: "WSGIEnvironment") -> str:
+def client_address(environ: WSGIEnvironment) -> str:
     """The client's address in its canonical form."""
     return _canonical(environ.get("REMOTE_ADDR") or "") or "unknown"
 
@@ -99,7 +97,7 @@ class Proxies:
         self._trusted = trusted
         self._warned = False
 
-    def believe(self, environ: "WSGIEnvironment") -> None:
+    def believe(self, environ: WSGIEnvironment) -> None:
         """Put the client that the first trusted proxy saw in the place of the peer, and the scheme it used.
 
         Each proxy appends to X-Forwarded-For, so the right hop is counted from the end; what is no address changes
@@ -139,7 +137,7 @@ def _parsed(address: str) -> str | None:
     return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
-def carries_body(environ: "WSGIEnvironment") -> bool:
+def carries_body(environ: WSGIEnvironment) -> bool:
     """Whether a request carries a body, said or chunked."""
     return environ.get("CONTENT_LENGTH") not in {None, "", "0"} or "HTTP_TRANSFER_ENCODING" in environ
 
@@ -219,12 +217,8 @@ class _Pairs(list[tuple[str, Any]]):
 def _json_object(body: bytes) -> Iterator[tuple[str, Any]]:
     try:
         # Numbers need no exact value here, and int() would refuse those of thousands of digits.
-        parsed = json.loads(
-            body.decode("utf-8", "surrogateescape"),
-            object_pairs_hook=_Pairs,
-            parse_int=float,
-            parse_constant=_no_constant,
-        )
+        text = body.decode("utf-8", "surrogateescape")
+        parsed = json.loads(text, object_pairs_hook=_Pairs, parse_int=float, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise UnreadableBody from None
     if not isinstance(parsed, _Pairs):
