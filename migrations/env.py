@@ -27,7 +27,7 @@ db = current_app.extensions["migrate"].db
 _LOCK = 0x6D696772  # "migr": any number, as long as it is always the same one.
 _LOCK_NOT_AVAILABLE = "55P03"
 _PATIENCE = 60.0  # seconds
-_PAUSE = 1.0  # seconds
+_PAUSES = {"postgresql": 1.0, "sqlite": 0.1}  # seconds
 
 
 class _Overtaken(Exception):
@@ -50,12 +50,18 @@ def run() -> None:
         except _Overtaken:
             continue
         except exc.OperationalError as error:
-            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE or time.monotonic() - started > _PATIENCE:
+            if not _is_locked(error.orig) or time.monotonic() - started > _PATIENCE:
                 raise
-            # Somebody reads for long. Those who queued up behind us get their turn before we try again.
-            time.sleep(_PAUSE)
+            # Somebody reads for long, or starts as we do. Who queued up behind us has a turn before we try again.
+            time.sleep(_PAUSES[engine.dialect.name])
         else:
             return
+
+
+def _is_locked(error: BaseException | None) -> bool:
+    # SQLite does not wait where it would have to change the mode of a file that somebody has open.
+    sqlite_name = getattr(error, "sqlite_errorname", "")
+    return getattr(error, "sqlstate", None) == _LOCK_NOT_AVAILABLE or sqlite_name.startswith("SQLITE_BUSY")
 
 
 def _migrate(connection: Connection) -> None:
@@ -75,6 +81,8 @@ def _begin(connection: Connection) -> None:
     # The lock comes first and the version is looked at under it: of replicas that start together one migrates and the
     # others find it done. On SQLite the transaction is the lock.
     if connection.dialect.name == "sqlite":
+        # As the service has it: with the first rows in another mode, who changes it would meet who writes.
+        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         return
     # The role may have the service's time-outs. Migrations, and waiting for another replica's, may take longer.

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import insert
 from authsvc.errors import Unavailable
 from authsvc.logs import RiskyButLegal
 from authsvc.sessions import LiveSession
-from authsvc.store import causes, tables
+from authsvc.store import causes, tables, timeouts
 from authsvc.store.repository import LIVE_SESSIONS
 
 
@@ -55,8 +55,12 @@ class Sqlite:
     def begin(connection: Connection, patience: float) -> None:
         """Open a transaction that writes."""
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(patience * 1000)}")
-        # A reader that turns writer fails at once, whatever the time-out: say it up front.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            # A reader that turns writer fails at once, whatever the time-out: say it up front.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        finally:
+            # Who has the connection next may only read, and has patience of its own.
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(timeouts.WRITER * 1000)}")
 
     @staticmethod
     def begin_snapshot(connection: Connection) -> None:
