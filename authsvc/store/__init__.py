@@ -17,7 +17,7 @@ from authsvc.store.schema import MIGRATIONS
 DOWNGRADE = flask_migrate.cli.downgrade
 """`flask db downgrade`, which destroys what is in the columns and tables that it drops."""
 
-_KEPT = 2  # connections
+_KEPT, _OF_A_FILE = 4, 16  # connections
 db = SQLAlchemy(metadata=tables.metadata, disable_autonaming=True)
 
 
@@ -26,16 +26,19 @@ def init_app(app: Flask, url: URL, connections: int, clock: Callable[[], float],
 
     Touches no database until somebody asks for something.
     """
+    # A server has so many for all: beyond a few, they are made when they are wanted, and closed when they are given
+    # back. A file has no such limit, and checks that wait for a connection take a third longer.
+    connections = max(connections, _OF_A_FILE) if url.get_backend_name() == "sqlite" else connections
+    kept = connections if url.get_backend_name() == "sqlite" else min(_KEPT, connections)
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
         # A read is one statement and one round trip; whatever writes says BEGIN itself (`Database.write`).
         "isolation_level": "AUTOCOMMIT",
         # An error's text does not quote what a statement was given.
         "hide_parameters": True,
-        # Statements are short and hashing holds no connection: few connections serve many threads, and most of the time
-        # these few. More are made when they are wanted, and closed when they are given back.
-        "pool_size": min(_KEPT, connections),
-        "max_overflow": max(0, connections - _KEPT),
+        # Statements are short and hashing holds no connection: few connections serve many threads.
+        "pool_size": kept,
+        "max_overflow": connections - kept,
         "pool_timeout": timeouts.POOL,
         "pool_use_lifo": True,
         "connect_args": BACKENDS[url.get_backend_name()].connect_args,
