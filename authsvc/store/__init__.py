@@ -17,7 +17,6 @@ from authsvc.store.schema import MIGRATIONS
 DOWNGRADE = flask_migrate.cli.downgrade
 """`flask db downgrade`, which destroys what is in the columns and tables that it drops."""
 
-_KEPT, _OF_A_FILE = 4, 16  # connections
 db = SQLAlchemy(metadata=tables.metadata, disable_autonaming=True)
 
 
@@ -26,10 +25,7 @@ def init_app(app: Flask, url: URL, connections: int, clock: Callable[[], float],
 
     Touches no database until somebody asks for something.
     """
-    # A server has so many for all: beyond a few, they are made when they are wanted, and closed when they are given
-    # back. A file has no such limit, and checks that wait for a connection take a third longer.
-    connections = max(connections, _OF_A_FILE) if url.get_backend_name() == "sqlite" else connections
-    kept = connections if url.get_backend_name() == "sqlite" else min(_KEPT, connections)
+    backend = BACKENDS[url.get_backend_name()]
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
         # A read is one statement and one round trip; whatever writes says BEGIN itself (`Database.write`).
@@ -37,11 +33,10 @@ def init_app(app: Flask, url: URL, connections: int, clock: Callable[[], float],
         # An error's text does not quote what a statement was given.
         "hide_parameters": True,
         # Statements are short and hashing holds no connection: few connections serve many threads.
-        "pool_size": kept,
-        "max_overflow": connections - kept,
+        **backend.pool(connections),
         "pool_timeout": timeouts.POOL,
         "pool_use_lifo": True,
-        "connect_args": BACKENDS[url.get_backend_name()].connect_args,
+        "connect_args": backend.connect_args,
     }
     db.init_app(app)
     Migrate(app, db, directory=str(MIGRATIONS))

