@@ -76,7 +76,7 @@ class Postgresql:
         statement = LIVE_SESSIONS.where(tables.session.c.id_hash == any_(id_hashes))
         self._check = statement.compile(dialect=engine.dialect).string
         # All checks of a moment share a round trip.
-        self.check = Batcher(self._check_all, timeouts.BATCH).get
+        self.check = Batcher(self._check_all, timeouts.TURN).get
 
     @staticmethod
     def pool(connections: int) -> dict[str, int]:

@@ -28,9 +28,9 @@ WRITER = 3.0
 QUICK = 1.0
 """A failure that came within this is tried once more on a fresh connection."""
 
-BATCH = 0.01
-"""For the batch of session checks before one's own; some ten times what a batch takes."""
+TURN = 0.01
+"""For the session checks before one's own; some ten times what these take."""
 
 # The worst there is: a quick failure, then a server that accepts a connection and freezes. Only one that is also slow
 # to accept it can take longer.
-assert max(WRITER + QUICK, POOL + ANSWER, QUICK + CONNECT + BATCH, QUICK + ANSWER + BATCH) < 5  # noqa: PLR2004
+assert max(WRITER + QUICK, POOL + ANSWER, QUICK + CONNECT + TURN, QUICK + ANSWER + TURN) < 5  # noqa: PLR2004
