@@ -3,7 +3,7 @@
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Event(StrEnum):
@@ -47,8 +47,7 @@ class Event(StrEnum):
         return self.endswith(".refused")
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
+class Actor(NamedTuple):
     """Who does something: `service` by itself, `self` (whose account it is), or a user of the operating system."""
 
     name: str = "service"

@@ -6,13 +6,15 @@ code, token, key or query string can slip in.
 
 import json
 import logging
+import time
 import traceback
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from authsvc.events import Event
+from authsvc.events import Event, acting
 
 _PACKAGE = __name__.partition(".")[0]
 _encode = json.JSONEncoder(default=str).encode
@@ -20,8 +22,8 @@ _logger = logging.getLogger("authsvc")
 _audit = logging.getLogger("authsvc.audit")
 _LINE_MAX, _VALUE_MAX = 8192, 100  # characters
 _PATH_MAX, _METHOD_MAX = 500, 32  # characters
+_handler: logging.StreamHandler[TextIO] = logging.StreamHandler()
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-_address: ContextVar[str | None] = ContextVar("address", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +36,25 @@ class RiskyButLegal:
 
 
 class _JsonLines(logging.Formatter):
-    """One line a record. JSON escapes line breaks, so nobody's input can forge a line."""
-
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "event": record.getMessage(),
-        }
-        if request_id := _request_id.get():
-            line |= {"request_id": request_id, "address": _address.get()}
-        line |= getattr(record, "fields", {})
+        fields: dict[str, Any] = dict(getattr(record, "fields", {}))
         if record.exc_info:
-            line |= {"cause": cause} if (cause := getattr(record.exc_info[1], "cause", None)) else {}
-            line["error"] = _without_values(record.exc_info[1])
-        text = _encode(line)
-        if len(text) > _LINE_MAX:  # as long as somebody's input makes it
-            text = _encode({name: str(value)[:_VALUE_MAX] for name, value in line.items()})
-        return text
+            fields |= {"cause": cause} if (cause := getattr(record.exc_info[1], "cause", None)) else {}
+            fields["error"] = _without_values(record.exc_info[1])
+        return _line(record.created, record.levelname, record.getMessage(), fields)
+
+
+def _line(at: float, level: str, event: str, fields: Mapping[str, object]) -> str:
+    """One line. JSON escapes line breaks, so nobody's input can forge a line."""
+    time_of_day = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    line: dict[str, Any] = {"time": time_of_day, "level": level, "event": event}
+    if request_id := _request_id.get():
+        line |= {"request_id": request_id, "address": acting.get().address}
+    line |= fields
+    text = _encode(line)
+    if len(text) > _LINE_MAX:  # as long as somebody's input makes it
+        text = _encode({name: str(value)[:_VALUE_MAX] for name, value in line.items()})
+    return text
 
 
 def _without_values(error: BaseException | None) -> list[str]:
@@ -68,10 +71,10 @@ def _without_values(error: BaseException | None) -> list[str]:
 
 def configure(level: str, stream: TextIO) -> None:
     """Send this process's log records to `stream`: ours from `level` up, the libraries' from WARNING up."""
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(_JsonLines())
+    _handler.setStream(stream)
+    _handler.setFormatter(_JsonLines())
     # Below WARNING libraries tell what they handle: SQLAlchemy, for one, each statement with its values.
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[_handler], force=True)
     _logger.setLevel(level)
     # Whatever else is left out (OWASP ASVS 5.0.0, 16.3).
     _audit.setLevel(logging.INFO)
@@ -82,10 +85,9 @@ def configure(level: str, stream: TextIO) -> None:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
-def bind(request_id: str | None, address: str | None) -> None:
+def bind(request_id: str | None) -> None:
     """From now on, lines of this thread belong to this request."""
     _request_id.set(request_id)
-    _address.set(address)
 
 
 def audit(event: Event, account_id: int | None = None, **fields: object) -> None:
@@ -110,9 +112,21 @@ def clock_suspected(account_id: int, seconds: int) -> None:
 
 
 def request_ended(method: str, path: str, status: int, milliseconds: float, cause: str | None) -> None:
-    """The access line. `path` comes without its query string."""
-    method, path = method[:_METHOD_MAX], path[:_PATH_MAX]
-    _event(logging.INFO, "request", method=method, path=path, status=status, ms=milliseconds, cause=cause)
+    """The access line. `path` comes without its query string.
+
+    It does not go through `logging`: a record, and a lock that all threads wait for, cost a session check more than its
+    signature and its row.
+    """
+    if not _logger.isEnabledFor(logging.INFO):
+        return
+    fields = {"method": method[:_METHOD_MAX], "path": path[:_PATH_MAX], "status": status, "ms": milliseconds}
+    text = _line(time.time(), "INFO", "request", fields if cause is None else {**fields, "cause": cause})
+    try:
+        # In one piece, so that lines of threads and workers do not mix.
+        _handler.stream.write(f"{text}\n")
+        _handler.stream.flush()
+    except Exception:  # noqa: BLE001, S110 - see `raiseExceptions` above
+        pass
 
 
 def failed(event: str) -> None:

@@ -311,16 +311,17 @@ def log() -> Iterator[Log]:
     with _logging_preserved():
         stream = io.StringIO()
         logs.configure("DEBUG", stream)
-        logs.bind(None, None)  # the requests of this thread's earlier tests are over
+        logs.bind(None)  # the requests of this thread's earlier tests are over
         yield Log(stream)
 
 
 @contextmanager
 def _logging_preserved() -> Iterator[None]:
     root, ours = logging.getLogger(), logging.getLogger("authsvc")
-    handlers, levels = list(root.handlers), (root.level, ours.level)
+    handlers, levels, stream = list(root.handlers), (root.level, ours.level), logs._handler.stream
     root.handlers.clear()
     yield
+    logs._handler.setStream(stream)
     root.handlers[:] = handlers
     root.setLevel(levels[0])
     ours.setLevel(levels[1])

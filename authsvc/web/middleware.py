@@ -63,9 +63,8 @@ class Middleware:
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = os.urandom(16).hex()
         self._proxies.believe(environ)
-        address = client_address(environ)
-        logs.bind(request_id, address)
-        acting.set(Actor("self", address))
+        logs.bind(request_id)
+        acting.set(Actor("self", client_address(environ)))
         code = ""
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
@@ -84,7 +83,7 @@ class Middleware:
             # PEP 3333: the path's bytes come as Latin-1.
             path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
             logs.request_ended(method, path, int(code), round(seconds * 1000, 1), environ.get(CAUSE))
-            logs.bind(None, None)
+            logs.bind(None)
             acting.set(SERVICE)
 
 
