@@ -180,7 +180,7 @@ def test_the_events_are_those_of_the_code() -> None:
     told = {name: level for names, level in audited for name in re.findall(r"`(.*?)`", names)}
     assert told == {str(each): "WARNING" if each.is_refusal else "INFO" for each in Event}
     source = "".join(path.read_text("utf-8") for path in PACKAGE.rglob("*.py"))
-    told_by = r"(?:\b(?:notice|failed|_event)\(\s*(?:logging\.\w+, )?|\"INFO\", )"
+    told_by = r"(?:\b(?:notice|failed|_event)\(\s*(?:logging\.\w+, )?|\b_line\([^\"]*\"INFO\", )"
     written = set(re.findall(told_by + r"\"([\w.]+)\"", source))
     assert {name for names, _ in others for name in re.findall(r"`(.*?)`", names)} == written
 
