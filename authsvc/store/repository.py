@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from authsvc import errors, logs
 from authsvc.accounts import Account, Credentials, Role
@@ -43,7 +44,7 @@ _setting, _trail = tables.setting.c, tables.trail.c
 Row = Mapping[str, Any]
 
 
-class IsPrimary(ColumnElement[bool]):
+class IsPrimary(FunctionElement[bool]):
     """True, as part of a statement; on a standby of PostgreSQL the statement fails instead, whatever rows it finds.
 
     A standby lags: a session that was ended a moment ago is live there. And a connection that was made to a primary is
@@ -56,7 +57,7 @@ class IsPrimary(ColumnElement[bool]):
 
 @compiles(IsPrimary)
 def _anywhere(_element: IsPrimary, _compiler: Any, **_: Any) -> str:
-    return "1 = 1"
+    return "1"
 
 
 @compiles(IsPrimary, "postgresql")
