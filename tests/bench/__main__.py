@@ -27,9 +27,11 @@ def main() -> None:
     arguments = _arguments()
     plan = Plan()
     if arguments.quick:
-        plan = replace(plan, rounds=2, seconds=1, sizes=(1_000, 10_000))
+        plan = replace(plan, rounds=2, seconds=1, connections=(CONNECTIONS,), sizes=(1_000, 10_000), soak=20_000)
     if arguments.full:
-        plan = replace(plan, sizes=(1_000, 10_000, 100_000, 1_000_000))
+        plan = replace(plan, sizes=(1_000, 10_000, 100_000, 1_000_000), soak=1_000_000)
+    if arguments.soak:
+        plan = replace(plan, soak_minutes=arguments.soak)
     # Inherited by everything that is started.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:_CORES])
     started, neighbours, goals = time.monotonic(), Neighbours(), list[Goal]()
@@ -53,7 +55,8 @@ def _arguments() -> argparse.Namespace:
         "python -m tests.bench", description=tests.bench.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="few and short rounds: to develop with, not to quote")
-    parser.add_argument("--full", action="store_true", help="let accounts and sessions grow to 1,000,000")
+    parser.add_argument("--full", action="store_true", help="let accounts, sessions and requests grow to 1,000,000")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="let the part `soak` take so long, at the least")
     parser.add_argument("--only", choices=PARTS, metavar="NAME", help=f"one part: {', '.join(PARTS)}")
     return parser.parse_args()
 
@@ -72,7 +75,7 @@ def _machine(house: House) -> str:
         [
             f"{cores}, {model}, {platform.system()} {platform.release()}, autogroup {sharing}",
             f"Python {platform.python_version()}, {databases}, {packages}",
-            f"load: {wrk or 'tests/bench/load.py'}, {CONNECTIONS} connections",
+            f"load: {wrk or 'tests/bench/load.py'}, {CONNECTIONS} connections unless told otherwise",
         ]
     )
 

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Self
 
 from authsvc.config import DEFAULTS
-from tests.bench.load import Result, load
+from tests.bench.load import CONNECTIONS, Result, load
 from tests.bench.population import Population
 from tests.bench.processes import cpu_seconds
 from tests.postgres import Postgres, running_postgres
@@ -46,12 +46,12 @@ class Contestant:
     population: Population | None = None
     database_pid: int | None = None
 
-    def turn(self, seconds: float, *, settles: bool = True) -> Sample:
+    def turn(self, seconds: float, connections: int = CONNECTIONS, *, settles: bool = True) -> Sample:
         """Load it, see what that costs and, unless told otherwise, wait for what the load leaves behind."""
         if self.population:
             self.population.see()
         before = self._cpu_seconds()
-        result = load(self.port, self.requests, seconds)
+        result = load(self.port, self.requests, seconds, connections)
         cpu, database_cpu = (
             (after - start) / result.answered * 1e6 for after, start in zip(self._cpu_seconds(), before, strict=True)
         )

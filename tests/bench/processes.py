@@ -51,6 +51,13 @@ def memory_mib(root: int) -> float:
     return kib / 1024
 
 
+def held(root: int) -> tuple[float, int, int]:
+    """What a tree of processes holds: its memory as `memory_mib`, open files, threads."""
+    folders = [_PROC / str(process) for process in tree(root)]
+    files, threads = (sum(len([*(folder / name).iterdir()]) for folder in folders) for name in ("fd", "task"))
+    return memory_mib(root), files, threads
+
+
 @contextmanager
 def peak_memory(root: int) -> Iterator[list[float]]:
     """Samples of `memory_mib` while the block runs; the list grows meanwhile."""
