@@ -14,5 +14,5 @@ def test_its_smallest_part_prints_ratios_and_goals() -> None:
     rows = dict(
         re.findall(r"^\| (SQLite|PostgreSQL) +\| [^|]+ \| (\d+\.\d \(\d+\.\d-\d+\.\d\)) +\|", output, re.MULTILINE)
     )
-    goals = re.findall(r"^\| start on (\w+) <= 2 s +\| .* \| (?:met|NOT MET) +\|$", output, re.MULTILINE)
+    goals = re.findall(r"^\| start on (\w+) <= 1 s +\| .* \| (?:met|NOT MET) +\|$", output, re.MULTILINE)
     assert list(rows) == goals == ["SQLite", "PostgreSQL"]

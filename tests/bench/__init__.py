@@ -32,8 +32,8 @@ How it is measured
 
     Whatever is compared takes turns within each round: a neighbour who takes half the machine for ten seconds slows
     all of them. A ratio is taken within its round; shown is the median over the rounds, with the lowest and highest.
-    Hello on Granian has two tries a round, and the better one counts: a yardstick should stand still. What a check costs among more sessions is told by the lowest CPU of each, because what disturbs a round
-    only adds to it.
+    Hello on Granian has two tries a round, and the better one counts: a yardstick should stand still. What a check
+    costs among more sessions is told by the lowest CPU of each, because what disturbs a round only adds to it.
 
     Rates and latencies are what the load's process sees. CPU is user and system time of all processes of a server,
     from /proc, by the requests answered; the database's is shown apart. Unlike rates it hardly depends on neighbours.
