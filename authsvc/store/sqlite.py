@@ -19,6 +19,7 @@ from authsvc.store import causes, tables, timeouts
 from authsvc.store.repository import LIVE_SESSIONS, live_session
 
 _CONNECTIONS = 16
+_PATIENCE = f"busy_timeout = {int(timeouts.WRITER * 1000)}"
 
 
 class Sqlite:
@@ -88,13 +89,16 @@ class Sqlite:
     @staticmethod
     def begin(connection: Connection, patience: float) -> None:
         """Open a transaction that writes."""
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(patience * 1000)}")
+        # As a rule, nearly all patience is left, and the connection has as much by itself.
+        hurries = patience < 0.9 * timeouts.WRITER
+        if hurries:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(patience * 1000)}")
         try:
             # A reader that turns writer fails at once, whatever the time-out: say it up front.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         finally:
-            # Who has the connection next may only read, and has patience of its own.
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(timeouts.WRITER * 1000)}")
+            if hurries:
+                connection.exec_driver_sql(f"PRAGMA {_PATIENCE}")
 
     @staticmethod
     def begin_snapshot(connection: Connection) -> None:
@@ -125,7 +129,7 @@ def _connect(
 
 def _prepare(connection: sqlite3.Connection, _record: object) -> None:
     # WAL: readers go on while somebody writes. FULL: an acknowledged commit survives a power cut.
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    for pragma in (_PATIENCE, "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
