@@ -41,6 +41,39 @@ def test_nobodys_input_forges_a_line(auth: Auth, log: Log) -> None:
     assert log.text.isascii()
 
 
+class Disk(io.StringIO):
+    """Tells each write from the next; full, it takes nothing."""
+
+    def __init__(self, *, full: bool) -> None:
+        super().__init__()
+        self.full = full
+        self.written: list[str] = []
+
+    def write(self, text: str) -> int:
+        """Write, or not."""
+        if self.full:
+            raise OSError
+        self.written.append(text)
+        return len(text)
+
+
+def test_a_line_is_written_in_one_piece(auth: Auth, log: Log) -> None:
+    """Or else lines of threads and workers would mix."""
+    disk = Disk(full=False)
+    logs.configure("INFO", disk)
+    auth.login("user", PASSWORD)
+    assert [json.loads(line)["event"] for line in disk.written] == ["login.succeeded", "request"]
+    assert {line[-1] for line in disk.written} == {"\n"}
+    assert log.text == ""
+
+
+def test_a_line_that_cannot_be_written_is_lost(auth: Auth, log: Log, capsys: pytest.CaptureFixture[str]) -> None:
+    """The request is answered, and nothing is shown elsewhere."""
+    logs.configure("INFO", Disk(full=True))
+    assert auth.login("user", PASSWORD).status == 200
+    assert (log.text, *capsys.readouterr()) == ("", "", "")
+
+
 @pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
 def test_the_level_is_where_our_lines_begin(level: str, log: Log) -> None:
     """The libraries' begin at WARNING: below it they tell what they handle."""

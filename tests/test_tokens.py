@@ -57,6 +57,18 @@ def test_the_first_key_signs(older: list[str]) -> None:
     assert Tokens(older).read(token).id_hash == id_hash
 
 
+def test_what_was_read_once_is_remembered_within_bounds() -> None:
+    """Of good tokens alone: what somebody invents takes no place from them."""
+    remembering = Tokens([KEY])
+    token, _ = remembering.issue()
+    assert remembering.read(token) is remembering.read(token)
+    for _ in range(2):
+        with pytest.raises(TokenInvalid):
+            remembering.read(token[:-5])
+    remembered = remembering._remembered.cache_info()
+    assert (remembered.hits, remembered.currsize, remembered.maxsize) == (1, 1, 4096)
+
+
 def test_older_keys_verify() -> None:
     """A token signed before a rotation stays good after it."""
     token, id_hash = Tokens([OLDER_KEY]).issue()
