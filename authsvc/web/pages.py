@@ -1,4 +1,4 @@
-"""Pages: HTML of ours, each in one file. `/login` and `/account` are for people."""
+"""Pages: HTML of ours, each in one piece. `/login` and `/account` are for people, and share a style and a script."""
 
 import base64
 import hashlib
@@ -8,12 +8,16 @@ from importlib.resources import files
 
 from flask import Blueprint, Response
 
+_SHARED = ("pages.css", "pages.js")
+
 blueprint = Blueprint("pages", __name__)
 
 
 def page(name: str) -> Callable[[], Response]:
     """The view that serves a page of this package, and lets a browser run what is in it and nothing else."""
-    content = files("authsvc.web").joinpath(name).read_bytes()
+    content = _read(name)
+    for each in _SHARED:
+        content = content.replace(f"{{{{{each}}}}}\n".encode(), _read(each))
     policy = (
         f"default-src 'none'; script-src {_hash(content, b'script')}; style-src {_hash(content, b'style')}; "
         "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -25,6 +29,10 @@ def page(name: str) -> Callable[[], Response]:
         return response
 
     return view
+
+
+def _read(name: str) -> bytes:
+    return files("authsvc.web").joinpath(name).read_bytes()
 
 
 def _hash(content: bytes, element: bytes) -> str:
