@@ -1,10 +1,10 @@
 """Accounts and roles, as values."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """An account as it is now, with its role. Times are epoch seconds."""
 
     id: int

@@ -1,7 +1,8 @@
 """Sessions: who opened them, and when they are over."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from authsvc.accounts import Account
 
@@ -27,11 +28,10 @@ class Client:
         return cls(address, "".join(c if c.isprintable() else "?" for c in user_agent[:_USER_AGENT_MAX]))
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(NamedTuple):
     """A login that was not ended on purpose. Times are epoch seconds."""
 
-    id_hash: bytes = field(repr=False)
+    id_hash: bytes
     """The SHA-256 of its id; the id itself is only in the token."""
     opened_at: float
     last_seen_at: float
@@ -40,8 +40,7 @@ class Session:
     user_agent: str
 
 
-@dataclass(frozen=True, slots=True)
-class LiveSession:
+class LiveSession(NamedTuple):
     """All that a session check finds, of one moment."""
 
     session: Session

@@ -1,11 +1,12 @@
 """The ways into the database: one to check a session, one to read, one to write."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, exc
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, event, exc
 
 from authsvc.errors import Unavailable
 from authsvc.logs import RiskyButLegal
@@ -19,7 +20,6 @@ from authsvc.store.sqlite import Sqlite
 BACKENDS: dict[str, type[Sqlite | Postgresql]] = {"sqlite": Sqlite, "postgresql": Postgresql}
 """What differs between the databases, by SQLAlchemy's name of each."""
 
-_CURSOR = "authsvc.cursor"
 _OUR_MISTAKES = (exc.IntegrityError, exc.DataError, exc.ProgrammingError, exc.NotSupportedError)
 _T = TypeVar("_T")
 
@@ -27,12 +27,18 @@ _T = TypeVar("_T")
 class Database:
     """Hands out repositories. Whatever the database does wrong is raised as Unavailable."""
 
-    def __init__(self, engine: Engine, clock: Callable[[], float], metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, clock: Callable[[], float], metrics: Metrics, *, keeps_one: bool) -> None:
+        """`keeps_one`: whether there are connections enough to keep one for session checks."""
         self._engine = engine
         self._clock = clock
         self._metrics = metrics
         self._backend = BACKENDS[engine.dialect.name](engine, self._fetch)
         self._driver_error = engine.dialect.loaded_dbapi.Error
+        self._checking = threading.Lock()
+        if not keeps_one:
+            self._checking.acquire()
+        self._held: PoolProxiedConnection | None = None
+        event.listen(engine, "engine_disposed", self._let_go)
 
     def check(self, id_hash: bytes) -> LiveSession | None:
         """A session with its account, read after this call began: what the service does all day. Raises Unavailable."""
@@ -49,19 +55,30 @@ class Database:
         return live
 
     def _fetch(self, statement: str, parameters: Any) -> list[LiveSession]:
-        """What a session check finds. Uses the driver's cursor; SQLAlchemy's overhead is more than the query."""
-        connection = self._engine.raw_connection()
+        """What a session check finds.
+
+        By the driver's cursor, and on a connection that is not given back: SQLAlchemy's statements, and its pool, take
+        longer than the query. Only where that connection is in use, another check hangs, is it one of the pool.
+        """
+        if not self._checking.acquire(blocking=False):
+            with closing(self._engine.raw_connection()) as connection:
+                return _fetched(connection.cursor(), statement, parameters)
         try:
-            # One cursor a connection: making it is a good part of the work.
-            if (cursor := connection.info.get(_CURSOR)) is None:
-                cursor = connection.info[_CURSOR] = connection.cursor()
-            cursor.execute(statement, parameters)
-            return [live_session(row) for row in cursor.fetchall()]
+            if self._held is None or not self._backend.is_current(self._held):
+                self._let_go()
+                self._held = self._engine.raw_connection()
+                self._cursor = self._held.cursor()
+            return _fetched(self._cursor, statement, parameters)
         except self._driver_error:
-            connection.invalidate()
+            self._let_go()
             raise
         finally:
-            connection.close()
+            self._checking.release()
+
+    def _let_go(self, *_: object) -> None:
+        if self._held:
+            self._held.invalidate()
+        self._held = None
 
     def read(self, query: Callable[[Repository], _T]) -> _T:
         """The result of `query`, each of whose statements is a transaction of its own. Raises Unavailable."""
@@ -136,6 +153,11 @@ class Database:
             raise
         finally:
             self._metrics.database(operation, time.monotonic() - started)
+
+
+def _fetched(cursor: Any, statement: str, parameters: Any) -> list[LiveSession]:
+    cursor.execute(statement, parameters)
+    return [live_session(row) for row in cursor.fetchall()]
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What PostgreSQL needs: a server that may be away, many writers."""
 
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import zip_longest
@@ -11,7 +11,7 @@ import psycopg
 from psycopg.abc import PQGen
 from sqlalchemy import Connection, Engine, ExceptionContext, LargeBinary, any_, bindparam, event, exc
 from sqlalchemy.dialects.postgresql import ARRAY, insert
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from authsvc.logs import RiskyButLegal
 from authsvc.sessions import LiveSession
@@ -19,7 +19,7 @@ from authsvc.store import tables, timeouts
 from authsvc.store.batching import Batcher
 from authsvc.store.repository import LIVE_SESSIONS
 
-_KEPT = 4  # connections
+_KEPT = 3  # connections, beside that for session checks
 _EXCLUSIVE = 0x61757468  # "auth": any number, as long as it is always the same one.
 _ENCODINGS = {"UTF8", "SQL_ASCII"}
 # What these fail with is true of every connection that was made before: a server that is no longer the primary or was
@@ -67,9 +67,9 @@ class Postgresql:
     upsert = staticmethod(insert)
 
     def __init__(self, engine: Engine, fetch: Callable[[str, Any], list[LiveSession]]) -> None:
-        connector = Connector(_Connection)
-        event.listen(engine, "do_connect", connector)
-        event.listen(engine, "checkout", connector.refuse_replaced)
+        self._connector = Connector(_Connection)
+        event.listen(engine, "do_connect", self._connector)
+        event.listen(engine, "checkout", self._connector.refuse_replaced)
         event.listen(engine, "handle_error", _leave)
         self._fetch = fetch
         id_hashes = bindparam("id_hashes", type_=ARRAY(LargeBinary))
@@ -86,6 +86,10 @@ class Postgresql:
 
     def _check_all(self, id_hashes: list[bytes]) -> dict[bytes, LiveSession]:
         return {live.session.id_hash: live for live in self._fetch(self._check, {"id_hashes": id_hashes})}
+
+    def is_current(self, connection: PoolProxiedConnection) -> bool:
+        """Whether a connection leads to a server that was not replaced since."""
+        return self._connector.is_current(connection.info)
 
     @contextmanager
     def turn(self, patience: float) -> Iterator[float]:
@@ -223,13 +227,14 @@ class Connector:
         return int(timeline)
 
     def refuse_replaced(self, _connection: object, record: ConnectionPoolEntry, _fairy: object) -> None:
-        """Take no connection to a server that was replaced since, as SQLAlchemy's "checkout".
-
-        A primary that was frozen, or cut off, takes itself for one still.
-        """
-        timeline = record.info.get(_TIMELINE)
-        if timeline is not None and timeline < self._newest[1]:
+        """Take no connection to a server that was replaced since, as SQLAlchemy's "checkout"."""
+        if not self.is_current(record.info):
             raise exc.InvalidatePoolError
+
+    def is_current(self, info: Mapping[str, Any]) -> bool:
+        """Whether the server of a connection was not replaced: one that was frozen takes itself for the primary."""
+        timeline = info.get(_TIMELINE)
+        return timeline is None or timeline >= self._newest[1]
 
 
 def _servers(parameters: dict[str, Any]) -> list[dict[str, str]]:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, fields
 from functools import cache
 from typing import Any
 
@@ -76,14 +75,14 @@ _PERMISSIONS = (
 _APPCFG = select(_setting.value).where(_setting.name == literal_column("'appcfg'")).scalar_subquery()
 
 
-def _selected(kind: type, columns: Mapping[str, ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+def _selected(fields: Sequence[str], columns: Mapping[str, ColumnElement[Any]]) -> list[ColumnElement[Any]]:
     """What a value is made of: the columns that are named as its fields, in their order."""
-    return [columns[field.name].label(field.name) for field in fields(kind)]
+    return [columns[field].label(field) for field in fields]
 
 
-_SESSION_COLUMNS = _selected(Session, dict(_session.items()))
+_SESSION_COLUMNS = _selected(Session._fields, dict(_session.items()))
 _ACCOUNT_COLUMNS = _selected(
-    Account,
+    Account._fields,
     {
         **dict(_account.items()),
         "role_code": _role.code,
@@ -124,7 +123,7 @@ def _codes(joined: str | None) -> tuple[str, ...]:
 
 # What a driver may hand on in another form.
 _CONVERT: dict[str, Callable[[Any], Any]] = {"permissions": _codes, "disabled": bool, "otp": bool}
-_CONVERTED = [(at, _CONVERT[each.name]) for at, each in enumerate(fields(Account)) if each.name in _CONVERT]
+_CONVERTED = [(at, _CONVERT[field]) for at, field in enumerate(Account._fields) if field in _CONVERT]
 
 
 def _trail_value(row: Row) -> tuple[tuple[float, int], Happening]:
@@ -449,7 +448,7 @@ class Repository:
 
     def add_session(self, account_id: int, session: Session) -> None:
         """Open a session."""
-        self._connection.execute(_ADD_SESSION, {"account_id": account_id, **asdict(session)})
+        self._connection.execute(_ADD_SESSION, {"account_id": account_id, **session._asdict()})
 
     def touch_session(self, id_hash: bytes, seen_at: float) -> None:
         """Note that a session is in use; whoever holds its row goes first, and this does nothing."""

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, bindparam, event
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, bindparam, event
 from sqlalchemy.dialects.sqlite import insert
 
 from authsvc.errors import Unavailable
 from authsvc.logs import RiskyButLegal
 from authsvc.sessions import LiveSession
 from authsvc.store import causes, tables, timeouts
-from authsvc.store.repository import LIVE_SESSIONS, live_session
+from authsvc.store.repository import LIVE_SESSIONS
 
 _CONNECTIONS = 16
 _PATIENCE = f"busy_timeout = {int(timeouts.WRITER * 1000)}"
@@ -31,15 +31,10 @@ class Sqlite:
     def __init__(self, engine: Engine, fetch: Callable[[str, Any], list[LiveSession]]) -> None:
         event.listen(engine, "do_connect", _connect)
         event.listen(engine, "connect", _prepare)
-        event.listen(engine, "engine_disposed", self._give_up)
-        self._engine = engine
         self._fetch = fetch
-        self._checking = threading.Lock()
-        self._held: Any = None
-        self._cursor: Any = None
         statement = LIVE_SESSIONS.where(tables.session.c.id_hash == bindparam("id_hash"))
         self._check = statement.compile(dialect=engine.dialect).string
-        self._writer = threading.Lock()
+        self._checking, self._writer = threading.Lock(), threading.Lock()
 
     @staticmethod
     def pool(connections: int) -> dict[str, int]:
@@ -49,28 +44,20 @@ class Sqlite:
     def check(self, id_hash: bytes) -> LiveSession | None:
         """A session with its account.
 
-        Checks take turns on one connection: SQLite lets go of the interpreter's lock at each step, and threads that
-        fight for that lock take longer than the query. Who waits long for a turn asks on a connection of the pool.
+        Checks take turns: SQLite lets go of the interpreter's lock at each step, and threads that fight for that lock
+        take longer than the query.
         """
-        if not self._checking.acquire(timeout=timeouts.TURN):
-            return next(iter(self._fetch(self._check, (id_hash,))), None)
+        is_our_turn = self._checking.acquire(timeout=timeouts.TURN)
         try:
-            if self._cursor is None:
-                # Not given back: who wrote on the same connection would show checks what is not committed.
-                self._held = self._engine.raw_connection()
-                self._cursor = self._held.cursor()
-            rows = self._cursor.execute(self._check, (id_hash,)).fetchall()
-        except sqlite3.Error:
-            self._give_up()
-            raise
+            return next(iter(self._fetch(self._check, (id_hash,))), None)
         finally:
-            self._checking.release()
-        return live_session(rows[0]) if rows else None
+            if is_our_turn:
+                self._checking.release()
 
-    def _give_up(self, *_: object) -> None:
-        if self._held:
-            self._held.invalidate()
-        self._held = self._cursor = None
+    @staticmethod
+    def is_current(_connection: PoolProxiedConnection) -> bool:
+        """Always: a file is not replaced by another."""
+        return True
 
     @contextmanager
     def turn(self, patience: float) -> Iterator[float]:

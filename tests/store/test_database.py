@@ -5,9 +5,8 @@ from flask import Flask
 
 from authsvc.parts import parts
 from authsvc.store.database import Database
-from authsvc.store.sqlite import Sqlite
 from authsvc.tokens import Tokens
-from tests.databases import SECRET_KEY
+from tests.databases import SECRET_KEY, close
 
 
 @pytest.fixture
@@ -32,27 +31,26 @@ def test_a_check_sees_what_is_committed_and_nothing_else(database: Database, id_
     assert database.check(id_hash) is None
 
 
-@pytest.fixture
-def sqlite_backend(database: Database) -> Sqlite:
-    """What is SQLite's own; PostgreSQL's is tested by `test_batching`."""
-    assert isinstance(database._backend, Sqlite)
-    return database._backend
-
-
-@pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
-def test_a_check_that_hangs_holds_no_other_up(sqlite_backend: Sqlite, database: Database, id_hash: bytes) -> None:
-    """Whoever finds the turn taken asks on a connection of the pool."""
-    with sqlite_backend._checking:
+def test_a_check_that_hangs_holds_no_other_up(database: Database, id_hash: bytes) -> None:
+    """Whoever finds the connection for checks in use asks on one of the pool."""
+    with database._checking:
         assert database.check(id_hash)
 
 
-@pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
-def test_a_broken_connection_is_not_asked_again(sqlite_backend: Sqlite, database: Database, id_hash: bytes) -> None:
+def test_a_broken_connection_is_not_asked_again(database: Database, id_hash: bytes) -> None:
     """The check that finds it broken goes another way, the next one makes a new connection."""
-    sqlite_backend._held.dbapi_connection.close()
-    held = []
+    assert database._held
+    broken = database._held.dbapi_connection
+    assert broken
+    broken.close()
     for _ in range(2):
         assert database.check(id_hash)
-        held.append(sqlite_backend._held)
-    assert held[0] is None
-    assert held[1].dbapi_connection.execute("SELECT 1").fetchall() == [(1,)]
+    assert database._held
+    assert database._held.dbapi_connection is not broken
+
+
+def test_a_closed_application_has_no_connection(app: Flask, database: Database, id_hash: bytes) -> None:
+    """That for checks, too, is closed with the pool."""
+    assert database.check(id_hash)
+    close(app)
+    assert database._held is None
