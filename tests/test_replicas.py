@@ -16,6 +16,7 @@ from flask import Flask
 from authsvc.administration import Administration
 from authsvc.identifiers import Key
 from authsvc.parts import parts
+from authsvc.store.repository import Repository
 from tests.conftest import Clock, Log, MakeApp, servers
 from tests.databases import PASSWORD, Databases
 from tests.dialects import Answer, Auth, Console, in_process
@@ -184,6 +185,26 @@ def test_nothing_deadlocks(pair: list[Flask], log: Log) -> None:
     assert set(statuses) <= {200, 401, 403, 429}
     assert statuses[200] > 200
     assert log.lines("request.failed", "session.touch_failed") == []
+
+
+def test_a_counter_that_fills_up_while_a_login_is_let_in_refuses_it(
+    pair: list[Flask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last guess was answered before the login: whoever saw the counter full sees it full still."""
+    here, there = (Auth(in_process(app)) for app in pair)
+    for _ in range(4):
+        here.login("user", "wrong password")
+    count_login, statuses = Repository.count_login, list[int]()
+
+    def guess_first(repository: Repository, *arguments: Any, **values: Any) -> bool:
+        monkeypatch.undo()
+        statuses.extend(there.login("user", password).status for password in ("wrong password", PASSWORD))
+        return count_login(repository, *arguments, **values)
+
+    monkeypatch.setattr(Repository, "count_login", guess_first)
+    assert here.login("user", PASSWORD).status == 429
+    assert statuses == [403, 429]
+    assert here.login("user", PASSWORD).status == 429
 
 
 def change_password(auth: Auth, token: str) -> Answer:

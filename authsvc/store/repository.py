@@ -170,8 +170,10 @@ _COUNTERS = select(tables.counter).where(
         and_(_counter.account == bindparam("account"), _counter.address == _NOBODY),
     )
 )
-_FORGIVE = delete(tables.counter).where(
-    *(_counter[name] == bindparam(name) for name in ("account", "address", "scope"))
+_FORGIVE = (
+    delete(tables.counter)
+    .where(*(_counter[name] == bindparam(name) for name in ("account", "address", "scope")))
+    .returning(_counter.count, _counter.ends_at)
 )
 _ADD_SESSION = insert(_sessions)
 # Inline: what number a row got is not asked for.
@@ -424,9 +426,10 @@ class Repository:
         statement = select(_counter.scope, _counter.count, _counter.ends_at).where(_counter.account.in_(accounts))
         return [(row["scope"], row["count"], row["ends_at"]) for row in self._all(statement)]
 
-    def forgive(self, counter: Counter) -> None:
-        """Set a counter to nothing."""
-        self._connection.execute(_FORGIVE, _place(counter))
+    def forgive(self, counter: Counter, now: float) -> float | None:
+        """Set a counter to nothing; return when it would have been over, where it refuses: then roll back."""
+        row = self._one(_FORGIVE, _place(counter))
+        return row["ends_at"] if row and counter.is_full(row["count"], row["ends_at"], now) else None
 
     def forgive_all(self, accounts: Collection[str]) -> None:
         """Set all counters that are kept for these to nothing."""
