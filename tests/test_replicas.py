@@ -16,6 +16,7 @@ from flask import Flask
 from authsvc.administration import Administration
 from authsvc.identifiers import Key
 from authsvc.parts import parts
+from authsvc.sessions import Session
 from authsvc.store.repository import Repository
 from tests.conftest import Clock, Log, MakeApp, servers
 from tests.databases import PASSWORD, Databases
@@ -205,6 +206,25 @@ def test_a_counter_that_fills_up_while_a_login_is_let_in_refuses_it(
     assert here.login("user", PASSWORD).status == 429
     assert statuses == [403, 429]
     assert here.login("user", PASSWORD).status == 429
+
+
+def test_a_session_that_is_ended_at_two_places_at_once_is_told_at_one(
+    pair: list[Flask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ends the others at the moment of a logout does not count that session."""
+    here, there = (Auth(in_process(app)) for app in pair)
+    mine, other, logged_out = (here.token("user", PASSWORD) for _ in range(3))
+    end_sessions, statuses = Repository.end_sessions, list[int]()
+
+    def log_out_first(repository: Repository, *arguments: Any, **values: Any) -> list[Session]:
+        statuses.append(there.logout(logged_out).status)
+        return end_sessions(repository, *arguments, **values)
+
+    monkeypatch.setattr(Repository, "end_sessions", log_out_first)
+    form = {"password": PASSWORD, "session": "others"}
+    assert here.call("POST", "/sessions/end", form=form, token=mine).data == {"ended": 1}
+    assert statuses == [200]
+    assert there.verify(other).status == 401
 
 
 def change_password(auth: Auth, token: str) -> Answer:

@@ -464,14 +464,15 @@ class Repository:
         ended = delete(_sessions).where(_session.id_hash == id_hash).returning(_session.account_id)
         return self._connection.execute(ended).scalar()
 
-    def end_sessions(self, account_id: int, cause: str, but: bytes | None = None) -> int:
-        """End all sessions of an account, or all but one, and note why; return how many there were."""
+    def end_sessions(self, account_id: int, cause: str, but: bytes | None = None) -> list[Session]:
+        """End all sessions of an account, or all but one, and note why; return them."""
         statement = delete(_sessions).where(_session.account_id == account_id)
         if but is not None:
             statement = statement.where(_session.id_hash != but)
-        if count := self._connection.execute(statement).rowcount:
-            self.note(Event.SESSIONS_ENDED, account_id, cause=cause, count=count)
-        return count
+        ended = [Session(*row) for row in self._connection.execute(statement.returning(*_SESSION_COLUMNS))]
+        if ended:
+            self.note(Event.SESSIONS_ENDED, account_id, cause=cause, count=len(ended))
+        return ended
 
     def purge(self, now: float, known_since: float, trail_since: float, most: int) -> None:
         """Drop up to `most` rows of each kind that only time ends: sessions, counters, known addresses, the trail.
