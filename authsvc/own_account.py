@@ -245,8 +245,8 @@ class OwnAccount:
         """The account as it is now, and stays until the end of the transaction."""
         repository.lock_account(live.account.id)
         # Only now: who disables the account, or changes its password or second step elsewhere, has either ended this
-        # session already, or waits.
-        current = repository.live_session(live.session.id_hash)
+        # session already, or waits. So does a logout, which does not lock the account.
+        current = repository.lock_session(live.session.id_hash)
         if not current:
             raise errors.TokenRevoked(account_id=live.account.id)
         return current.account

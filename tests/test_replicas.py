@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
@@ -22,7 +22,7 @@ from tests.conftest import Clock, Log, MakeApp, servers
 from tests.databases import PASSWORD, Databases
 from tests.dialects import Answer, Auth, Console, in_process
 from tests.refusals import TOKEN_REVOKED
-from tests.servers import Server
+from tests.servers import Server, wait_for
 
 ANOTHER_PASSWORD = "a-wholly-other-password"
 
@@ -225,6 +225,27 @@ def test_a_session_that_is_ended_at_two_places_at_once_is_told_at_one(
     assert here.call("POST", "/sessions/end", form=form, token=mine).data == {"ended": 1}
     assert statuses == [200]
     assert there.verify(other).status == 401
+
+
+def test_a_logout_waits_for_what_its_session_has_begun(
+    pair: list[Flask], query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is answered, nothing happens any more in the name of its session."""
+    here, there = (Auth(in_process(app)) for app in pair)
+    mine, end_sessions, logouts = here.token("user", PASSWORD), Repository.end_sessions, list[Future[Answer]]()
+    waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    def log_out_meanwhile(repository: Repository, *arguments: Any, **values: Any) -> list[Session]:
+        logouts.append(callers.submit(there.logout, mine))
+        wait_for(lambda: logouts[0].done() or query(waiting))
+        assert not logouts[0].done()
+        return end_sessions(repository, *arguments, **values)
+
+    monkeypatch.setattr(Repository, "end_sessions", log_out_meanwhile)
+    form = {"password": PASSWORD, "session": "others"}
+    with ThreadPoolExecutor(1) as callers:
+        assert here.call("POST", "/sessions/end", form=form, token=mine).status == 200
+    assert logouts[0].result().status == 200
 
 
 def change_password(auth: Auth, token: str) -> Answer:

@@ -182,6 +182,7 @@ _ITS_COLUMNS = [_trail[name] for name in ("at", "event", "account_id", "by", "ad
 _ITS_VALUES = select(*(bindparam(f"its_{each.name}", type_=each.type) for each in _ITS_COLUMNS))
 _LEAVE_TRAIL = insert(tables.trail).from_select(_ITS_COLUMNS, _ITS_VALUES.where(bindparam("is_kept", type_=Boolean())))
 _LIVE_SESSION = LIVE_SESSIONS.where(_session.id_hash == bindparam("id_hash"))
+_LOCKED_SESSION = _LIVE_SESSION.with_for_update(of=_sessions)
 _ACCOUNT_BY = {kind: _ACCOUNTS.where(key == bindparam("value")) for kind, key in _KEYS.items()}
 _UNCHANGED = and_(
     _account.id == bindparam("account_id"),
@@ -443,6 +444,11 @@ class Repository:
     def live_session(self, id_hash: bytes) -> LiveSession | None:
         """A session with its account."""
         row = self._connection.execute(_LIVE_SESSION, {"id_hash": id_hash}).one_or_none()
+        return live_session(row) if row else None
+
+    def lock_session(self, id_hash: bytes) -> LiveSession | None:
+        """The same; nobody ends it until the end of the transaction. Lock its account first."""
+        row = self._connection.execute(_LOCKED_SESSION, {"id_hash": id_hash}).one_or_none()
         return live_session(row) if row else None
 
     def sessions(self, account_id: int) -> list[Session]:
