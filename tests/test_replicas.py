@@ -128,21 +128,6 @@ def test_a_role_given_at_one_is_seen_by_the_next_request_at_the_other(
     assert there.auth.verify(token, "dev").headers["Remote-Role"] == "admin"
 
 
-def test_logins_at_all_replicas_are_counted_exactly(replicas: tuple[Server, Server], name: str) -> None:
-    """However many there are at the same moment, none is lost."""
-    with ThreadPoolExecutor(10) as callers:
-        answers = list(callers.map(lambda server: server.auth.login(name, PASSWORD), replicas * 10))
-    assert {answer.status for answer in answers} == {200}
-    assert replicas[0].console.login(name, PASSWORD).data["admin"]["loginCount"] == 21
-
-
-def test_wrong_guesses_at_all_replicas_share_one_limit(replicas: tuple[Server, Server], name: str) -> None:
-    """Of many at the same moment exactly five get a verdict, wherever they knock."""
-    with ThreadPoolExecutor(20) as callers:
-        answers = list(callers.map(lambda server: server.auth.login(name, "wrong password"), replicas * 10))
-    assert Counter(answer.status for answer in answers) == {403: 5, 429: 15}
-
-
 # Contention: two replicas in this process, whose hashes cost nothing, meet more often than two real ones
 
 
