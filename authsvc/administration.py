@@ -233,7 +233,7 @@ class Administration:
             if values:
                 repository.change_account(account.id, **values)
             repository.note(event, account.id)
-            return repository.end_sessions(account.id, event)
+            return len(repository.end_sessions(account.id, event))
 
     def enable_otp(self, key: Key) -> Enrolment:
         """Switch two-step verification on, or over to a new seed, and end the account's sessions.

@@ -167,6 +167,12 @@ class Authenticator:
             limits=limits, key=key, account_id=account_id, network=origin, known_address=known, recovery=recovery
         )
 
+    @staticmethod
+    def forgive(repository: Repository, counters: Counters, now: float) -> None:
+        """Forgive the guesses before an opened session. Raises Throttled where others filled the counter meanwhile."""
+        # Its row was not locked when it was looked at, lest two that hold each other's rows wait for each other.
+        _refuse_until(repository.forgive(counters.pair(), now), counters, now)
+
     def _charge(self, repository: Repository, counters: Counters, charged: list[Counter], now: float) -> None:
         """Charge all of them or, where an enforced one is full, none: leaving the transaction takes it all back."""
         for counter in charged:
@@ -184,7 +190,10 @@ class Authenticator:
 
 def _refuse_if_full(repository: Repository, counters: Counters, now: float) -> None:
     """Refuse, right or wrong, where a counter is full. Raises Throttled."""
-    until = repository.full_until(counters, now)
+    _refuse_until(repository.full_until(counters, now), counters, now)
+
+
+def _refuse_until(until: float | None, counters: Counters, now: float) -> None:
     if until is not None:
         raise errors.Throttled(max(1, math.ceil(until - now)), account_id=counters.account_id)
 

@@ -131,10 +131,9 @@ class OwnAccount:
     def end_other_sessions(self, live: LiveSession, password: str, client: Client) -> int:
         """End all sessions but this one; return how many there were."""
         with self._proved(live, password, None, client, two_step=False) as (repository, now):
-            alive = self._limits.alive(repository.sessions(live.account.id), now)
             # Those that are over by themselves, too: a longer limit would bring them back.
-            repository.end_sessions(live.account.id, "owner", but=live.session.id_hash)
-            return len([session for session in alive if session.id_hash != live.session.id_hash])
+            ended = repository.end_sessions(live.account.id, "owner", but=live.session.id_hash)
+            return len(self._limits.alive(ended, now))
 
     @_with_what_holds_now
     def begin_otp(self, live: LiveSession, password: str, client: Client) -> Pending:
@@ -246,8 +245,8 @@ class OwnAccount:
         """The account as it is now, and stays until the end of the transaction."""
         repository.lock_account(live.account.id)
         # Only now: who disables the account, or changes its password or second step elsewhere, has either ended this
-        # session already, or waits.
-        current = repository.live_session(live.session.id_hash)
+        # session already, or waits. So does a logout, which does not lock the account.
+        current = repository.lock_session(live.session.id_hash)
         if not current:
             raise errors.TokenRevoked(account_id=live.account.id)
         return current.account

@@ -75,7 +75,7 @@ class Service:
             repository.add_session(credentials.account_id, self._limits.opened(id_hash, now, client))
             # Only now, and only this one: forgiven after the password, it would let whoever has the password guess
             # codes for ever.
-            repository.forgive(counters.pair())
+            self._authenticator.forgive(repository, counters, now)
             opened = repository.live_session(id_hash)
             assert opened, "was just added"
             repository.note(Event.LOGIN_SUCCEEDED, credentials.account_id, factors=match.factors)

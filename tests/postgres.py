@@ -20,10 +20,12 @@ _NOBODY = 65534
 class Postgres:
     """A server on a free port of 127.0.0.1, with a data directory of its own. Durability is off: nothing is to last."""
 
-    def __init__(self, home: Path, copied_from: "Postgres | None" = None, **options: object) -> None:
+    def __init__(
+        self, home: Path, copied_from: "Postgres | None" = None, port: int | None = None, **options: object
+    ) -> None:
         """A new one, or a standby of another that runs; `options` are settings of postgresql.conf."""
         self._options = options
-        self.port = free_port()
+        self.port = port or free_port()
         self._data = home / "data"
         self._log = home / "postgres.log"
         # PostgreSQL refuses to run as root, and nobody may not be let into our packages: it gets a copy.
@@ -163,11 +165,13 @@ class Postgres:
 
 
 @contextmanager
-def running_postgres(copied_from: Postgres | None = None, **options: object) -> Iterator[Postgres]:
+def running_postgres(
+    copied_from: Postgres | None = None, port: int | None = None, **options: object
+) -> Iterator[Postgres]:
     """A PostgreSQL that is gone, with its data, when the block ends."""
     with tempfile.TemporaryDirectory() as home:
         os.chmod(home, 0o755)  # noqa: PTH101
-        server = Postgres(Path(home), copied_from, **options)
+        server = Postgres(Path(home), copied_from, port, **options)
         server.start()
         try:
             yield server

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ class Server:
     def __init__(self, folder: Path, database_url: str, **settings: str) -> None:
         self.port = free_port()
         self.log_file, self._errors_file = folder / "log.jsonl", folder / "errors.txt"
-        self.process = start(folder, database_url, AUTHSVC_PORT=str(self.port), **settings)
+        self._start = partial(start, folder, database_url, AUTHSVC_PORT=str(self.port), **settings)
+        self.process = self._start()
         self.auth, self.console = Auth(self.send), Console(self.send)
 
     def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -52,6 +54,18 @@ class Server:
         except (OSError, http.client.HTTPException):
             return False
 
+    def is_ready(self) -> bool:
+        """Whether /readyz says that it can work."""
+        try:
+            return self.send("GET", "/readyz", {}, b"").status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def workers(self) -> list[int]:
+        """The processes that serve."""
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
     def wait_until_up(self) -> "Server":
         """Return when the service answers."""
         wait_for(lambda: self.answers() or self.process.poll() is not None)
@@ -72,6 +86,10 @@ class Server:
     def errors(self) -> str:
         """What it has said on standard error so far."""
         return self._errors_file.read_text("utf-8")
+
+    def start_again(self) -> None:
+        """Start it anew, after it has ended, with the same settings."""
+        self.process = self._start()
 
     def stop(self) -> int:
         """End it as an operator does; return its exit status."""

@@ -511,6 +511,11 @@ def test_any_number_of_right_logins_succeed(make_app: MakeApp, hasher: WatchedHa
     ("meanwhile", "verdict"),
     [
         pytest.param(lambda door, _: guess(door, times=5), throttled(300), id="the counter fills up"),
+        pytest.param(
+            lambda door, _: [door(GUESS, f"nobody {number}") for number in range(50)],
+            throttled(300),
+            id="that of the address fills up",
+        ),
         pytest.param(lambda _, command: command("account", "disable", "user"), DISABLED, id="it is disabled"),
         pytest.param(lambda _, command: command("account", "otp", "user"), CODE_REQUIRED, id="a code is demanded"),
         pytest.param(

@@ -70,14 +70,15 @@ MUTANTS = [
         "forgive after the password",
         "authentication.py",
         "        _refuse_if_full(repository, match.counters, now)\n",
-        "        _refuse_if_full(repository, match.counters, now)\n        repository.forgive(match.counters.pair())\n",
+        "        _refuse_if_full(repository, match.counters, now)\n"
+        "        repository.forgive(match.counters.pair(), now)\n",
         "test_guessing.py::test_the_right_password_alone_does_not_forgive",
     ),
     Mutant(
         "address counter forgiven by a success",
         "service.py",
-        "            repository.forgive(counters.pair())\n",
-        "            for counter in counters.for_code():\n                repository.forgive(counter)\n",
+        "            self._authenticator.forgive(repository, counters, now)\n",
+        "            for counter in counters.for_code():\n                repository.forgive(counter, now)\n",
         "test_guessing.py::test_an_opened_session_forgives_one_counter_only",
     ),
     Mutant(

@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
@@ -16,11 +16,13 @@ from flask import Flask
 from authsvc.administration import Administration
 from authsvc.identifiers import Key
 from authsvc.parts import parts
+from authsvc.sessions import Session
+from authsvc.store.repository import Repository
 from tests.conftest import Clock, Log, MakeApp, servers
 from tests.databases import PASSWORD, Databases
 from tests.dialects import Answer, Auth, Console, in_process
 from tests.refusals import TOKEN_REVOKED
-from tests.servers import Server
+from tests.servers import Server, wait_for
 
 ANOTHER_PASSWORD = "a-wholly-other-password"
 
@@ -126,21 +128,6 @@ def test_a_role_given_at_one_is_seen_by_the_next_request_at_the_other(
     assert there.auth.verify(token, "dev").headers["Remote-Role"] == "admin"
 
 
-def test_logins_at_all_replicas_are_counted_exactly(replicas: tuple[Server, Server], name: str) -> None:
-    """However many there are at the same moment, none is lost."""
-    with ThreadPoolExecutor(10) as callers:
-        answers = list(callers.map(lambda server: server.auth.login(name, PASSWORD), replicas * 10))
-    assert {answer.status for answer in answers} == {200}
-    assert replicas[0].console.login(name, PASSWORD).data["admin"]["loginCount"] == 21
-
-
-def test_wrong_guesses_at_all_replicas_share_one_limit(replicas: tuple[Server, Server], name: str) -> None:
-    """Of many at the same moment exactly five get a verdict, wherever they knock."""
-    with ThreadPoolExecutor(20) as callers:
-        answers = list(callers.map(lambda server: server.auth.login(name, "wrong password"), replicas * 10))
-    assert Counter(answer.status for answer in answers) == {403: 5, 429: 15}
-
-
 # Contention: two replicas in this process, whose hashes cost nothing, meet more often than two real ones
 
 
@@ -184,6 +171,66 @@ def test_nothing_deadlocks(pair: list[Flask], log: Log) -> None:
     assert set(statuses) <= {200, 401, 403, 429}
     assert statuses[200] > 200
     assert log.lines("request.failed", "session.touch_failed") == []
+
+
+def test_a_counter_that_fills_up_while_a_login_is_let_in_refuses_it(
+    pair: list[Flask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last guess was answered before the login: whoever saw the counter full sees it full still."""
+    here, there = (Auth(in_process(app)) for app in pair)
+    for _ in range(4):
+        here.login("user", "wrong password")
+    count_login, statuses = Repository.count_login, list[int]()
+
+    def guess_first(repository: Repository, *arguments: Any, **values: Any) -> bool:
+        monkeypatch.undo()
+        statuses.extend(there.login("user", password).status for password in ("wrong password", PASSWORD))
+        return count_login(repository, *arguments, **values)
+
+    monkeypatch.setattr(Repository, "count_login", guess_first)
+    assert here.login("user", PASSWORD).status == 429
+    assert statuses == [403, 429]
+    assert here.login("user", PASSWORD).status == 429
+
+
+def test_a_session_that_is_ended_at_two_places_at_once_is_told_at_one(
+    pair: list[Flask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ends the others at the moment of a logout does not count that session."""
+    here, there = (Auth(in_process(app)) for app in pair)
+    mine, other, logged_out = (here.token("user", PASSWORD) for _ in range(3))
+    end_sessions, statuses = Repository.end_sessions, list[int]()
+
+    def log_out_first(repository: Repository, *arguments: Any, **values: Any) -> list[Session]:
+        statuses.append(there.logout(logged_out).status)
+        return end_sessions(repository, *arguments, **values)
+
+    monkeypatch.setattr(Repository, "end_sessions", log_out_first)
+    form = {"password": PASSWORD, "session": "others"}
+    assert here.call("POST", "/sessions/end", form=form, token=mine).data == {"ended": 1}
+    assert statuses == [200]
+    assert there.verify(other).status == 401
+
+
+def test_a_logout_waits_for_what_its_session_has_begun(
+    pair: list[Flask], query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is answered, nothing happens any more in the name of its session."""
+    here, there = (Auth(in_process(app)) for app in pair)
+    mine, end_sessions, logouts = here.token("user", PASSWORD), Repository.end_sessions, list[Future[Answer]]()
+    waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    def log_out_meanwhile(repository: Repository, *arguments: Any, **values: Any) -> list[Session]:
+        logouts.append(callers.submit(there.logout, mine))
+        wait_for(lambda: logouts[0].done() or query(waiting))
+        assert not logouts[0].done()
+        return end_sessions(repository, *arguments, **values)
+
+    monkeypatch.setattr(Repository, "end_sessions", log_out_meanwhile)
+    form = {"password": PASSWORD, "session": "others"}
+    with ThreadPoolExecutor(1) as callers:
+        assert here.call("POST", "/sessions/end", form=form, token=mine).status == 200
+    assert logouts[0].result().status == 200
 
 
 def change_password(auth: Auth, token: str) -> Answer:

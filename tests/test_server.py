@@ -329,46 +329,6 @@ def _kill_workers(server: Server) -> None:
         os.kill(int(child), signal.SIGKILL)
 
 
-def test_a_kill_loses_nothing_that_was_answered(databases: Databases, start_server: StartServer) -> None:
-    """Every login and logout that was answered before `kill -9` holds after a restart, and nothing else does."""
-    url = databases.copy()
-    server = start_server(url)
-    with ThreadPoolExecutor(8) as pool:
-        tokens = list(pool.map(lambda _: server.auth.token("user", PASSWORD), range(16)))
-        ended = [server.auth.logout(token).status for token in tokens[:8]]
-    last = server.auth.login("user", PASSWORD)
-    server.kill()
-    again = start_server(url)
-    assert ended == [200] * 8
-    assert [again.auth.verify(token).status for token in tokens] == [401] * 8 + [200] * 8
-    assert again.auth.verify(last.headers["satoken"]).status == 200
-    assert again.console.info(tokens[-1]).data["admin"]["loginCount"] == 17
-
-
-def test_a_kill_under_load_loses_nothing_that_was_answered(databases: Databases, start_server: StartServer) -> None:
-    """Cut off in the middle, it has counted at least what it has answered, and all of that holds."""
-    url = databases.copy()
-    server = start_server(url)
-    answered: list[str] = []
-
-    def login_until_killed(_: int) -> None:
-        while True:
-            try:
-                answered.append(server.auth.token("user", PASSWORD))
-            except OSError:
-                return
-
-    with ThreadPoolExecutor(8) as pool:
-        workers = [pool.submit(login_until_killed, number) for number in range(8)]
-        wait_for(lambda: len(answered) >= 20)
-        server.kill()
-        wait_for(lambda: all(worker.done() for worker in workers))
-    again = start_server(url)
-    assert {again.auth.verify(token).status for token in answered} == {200}
-    count = again.console.login("user", PASSWORD).data["admin"]["loginCount"]
-    assert len(answered) < count <= len(answered) + 1 + 8
-
-
 def test_the_first_administrators_password_is_shown_once(databases: Databases, start_server: StartServer) -> None:
     """As a plain line on standard error, in no log, and not at the next start."""
     url = databases.empty()

@@ -169,8 +169,10 @@ _COUNTERS = select(tables.counter).where(
         and_(_counter.account == bindparam("account"), _counter.address == _NOBODY),
     )
 )
-_FORGIVE = delete(tables.counter).where(
-    *(_counter[name] == bindparam(name) for name in ("account", "address", "scope"))
+_FORGIVE = (
+    delete(tables.counter)
+    .where(*(_counter[name] == bindparam(name) for name in ("account", "address", "scope")))
+    .returning(_counter.count, _counter.ends_at)
 )
 _ADD_SESSION = insert(_sessions)
 # Inline: what number a row got is not asked for.
@@ -179,6 +181,7 @@ _ITS_COLUMNS = [_trail[name] for name in ("at", "event", "account_id", "by", "ad
 _ITS_VALUES = select(*(bindparam(f"its_{each.name}", type_=each.type) for each in _ITS_COLUMNS))
 _LEAVE_TRAIL = insert(tables.trail).from_select(_ITS_COLUMNS, _ITS_VALUES.where(bindparam("is_kept", type_=Boolean())))
 _LIVE_SESSION = LIVE_SESSIONS.where(_session.id_hash == bindparam("id_hash"))
+_LOCKED_SESSION = _LIVE_SESSION.with_for_update(of=_sessions)
 _ACCOUNT_BY = {kind: _ACCOUNTS.where(key == bindparam("value")) for kind, key in _KEYS.items()}
 _UNCHANGED = and_(
     _account.id == bindparam("account_id"),
@@ -423,9 +426,10 @@ class Repository:
         statement = select(_counter.scope, _counter.count, _counter.ends_at).where(_counter.account.in_(accounts))
         return [(row["scope"], row["count"], row["ends_at"]) for row in self._all(statement)]
 
-    def forgive(self, counter: Counter) -> None:
-        """Set a counter to nothing."""
-        self._connection.execute(_FORGIVE, _place(counter))
+    def forgive(self, counter: Counter, now: float) -> float | None:
+        """Set a counter to nothing; return when it would have been over, where it refuses: then roll back."""
+        row = self._one(_FORGIVE, _place(counter))
+        return row["ends_at"] if row and counter.is_full(row["count"], row["ends_at"], now) else None
 
     def forgive_all(self, accounts: Collection[str]) -> None:
         """Set all counters that are kept for these to nothing."""
@@ -439,6 +443,11 @@ class Repository:
     def live_session(self, id_hash: bytes) -> LiveSession | None:
         """A session with its account."""
         row = self._connection.execute(_LIVE_SESSION, {"id_hash": id_hash}).one_or_none()
+        return live_session(row) if row else None
+
+    def lock_session(self, id_hash: bytes) -> LiveSession | None:
+        """The same; nobody ends it until the end of the transaction. Lock its account first."""
+        row = self._connection.execute(_LOCKED_SESSION, {"id_hash": id_hash}).one_or_none()
         return live_session(row) if row else None
 
     def sessions(self, account_id: int) -> list[Session]:
@@ -460,14 +469,15 @@ class Repository:
         ended = delete(_sessions).where(_session.id_hash == id_hash).returning(_session.account_id)
         return self._connection.execute(ended).scalar()
 
-    def end_sessions(self, account_id: int, cause: str, but: bytes | None = None) -> int:
-        """End all sessions of an account, or all but one, and note why; return how many there were."""
+    def end_sessions(self, account_id: int, cause: str, but: bytes | None = None) -> list[Session]:
+        """End all sessions of an account, or all but one, and note why; return them."""
         statement = delete(_sessions).where(_session.account_id == account_id)
         if but is not None:
             statement = statement.where(_session.id_hash != but)
-        if count := self._connection.execute(statement).rowcount:
-            self.note(Event.SESSIONS_ENDED, account_id, cause=cause, count=count)
-        return count
+        ended = [Session(*row) for row in self._connection.execute(statement.returning(*_SESSION_COLUMNS))]
+        if ended:
+            self.note(Event.SESSIONS_ENDED, account_id, cause=cause, count=len(ended))
+        return ended
 
     def purge(self, now: float, known_since: float, trail_since: float, most: int) -> None:
         """Drop up to `most` rows of each kind that only time ends: sessions, counters, known addresses, the trail.
