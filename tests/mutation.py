@@ -62,9 +62,9 @@ def _module(path: str) -> str:
 
 
 def _prepare(mutated: list[str]) -> None:
-    _HERE.mkdir(exist_ok=True)
-    for name in ("migrations", "tests", "pyproject.toml"):
+    for name in ("migrations", "tests", "pyproject.toml", "wsgi.py", "deploy/README.md"):
         link = _HERE / name
+        link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
         link.symlink_to(ROOT / name)
     shutil.rmtree(_HERE / "mutants" / "tests", ignore_errors=True)
@@ -110,6 +110,7 @@ def _wanted(module: str, path: str, survivors: bool) -> Iterator[str]:
 
 def _judge(names: list[str]) -> None:
     with running_postgres() as postgres, TemporaryDirectory() as temporary:
+        Path(temporary).chmod(0o755)  # tests start PostgreSQL servers in it, as nobody
         # With CI set, hypothesis tries the same examples each time; without a seed, so does mutmut with the tests' order.
         environ = {"CI": "1", "PYTHONHASHSEED": "0", "TMPDIR": temporary, "AUTHSVC_TEST_DATABASE_URL": postgres.url()}
         _mutmut("run", "--max-children", str(os.cpu_count()), *names, environ=environ)
@@ -150,18 +151,23 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out servers, which know no mutants; begin with the tests that mirror the mutant's module, on SQLite."""
-    module, _, function = os.environ.get("MUTANT_UNDER_TEST", "").removeprefix("authsvc.").partition(".x")
+    mutant = os.environ.get("MUTANT_UNDER_TEST", "")  # or "stats", or "" where the tests are run as they are
+    module = mutant.removeprefix("authsvc.").partition(".x")[0]
     own = "tests/" + "/".join([*module.split(".")[:-1], f"test_{module.split('.')[-1]}.py"])
 
     def turn(item: pytest.Item) -> tuple[bool, bool]:
         return "postgresql" in item.name, not item.nodeid.startswith(own)
 
-    left = [item for item in items if not {"server", "start_server"} & set(getattr(item, "fixturenames", ()))]
-    if function and module not in _ON_POSTGRESQL:
-        left = [item for item in left if "postgresql" not in item.name]
-    items[:] = sorted(left, key=turn)
+    def wanted(item: pytest.Item) -> bool:
+        if {"server", "start_server"} & set(getattr(item, "fixturenames", ())):
+            return False
+        on_postgresql = not item.nodeid.startswith("tests/web") and module in ("stats", "list_all_tests", *_ON_POSTGRESQL)
+        return on_postgresql or "postgresql" not in item.name
+
+    config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
+    items[:] = sorted(filter(wanted, items), key=turn)
 
 
 if __name__ == "__main__":
