@@ -6,7 +6,7 @@ all are judged. With `--survivors` only those are that no test noticed, or that 
 alone by its full name. What was found stays in `.mutation/`; to begin anew, remove it.
 
 Mutants are made of functions, also of decorated ones; not of what is done on import (constants, fields, tables). Tests
-with servers in processes of their own are left out. A survivor is named with its diff: `- ` is the service, `+ ` the mutant.
+with servers in processes of their own are left out. A survivor is shown by its diff: `- ` the service, `+ ` the mutant.
 """
 
 import argparse
@@ -160,7 +160,7 @@ def pytest_configure(config: pytest.Config) -> None:
     mutant = os.environ.get("MUTANT_UNDER_TEST", "")
     module, _, function = mutant.removeprefix("authsvc.").partition(".x")
     if not mutant:
-        config.args = config.args[:50]  # that all pass without a mutant was seen when it was found out what they reach
+        config.args = config.args[:50]  # all passed when it was found out what they reach
     elif function and module not in _ON_POSTGRESQL:
         config.args = [name for name in config.args if "postgresql" not in name.partition("::")[2]]
 
