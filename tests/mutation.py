@@ -122,7 +122,7 @@ def _wanted(module: str, path: str, survivors: bool) -> Iterator[str]:
 def _judge(names: list[str]) -> None:
     with running_postgres() as postgres, TemporaryDirectory() as temporary:
         Path(temporary).chmod(0o755)  # tests start PostgreSQL servers in it, as nobody
-        # With CI set, hypothesis tries the same examples each time; without a seed, so does mutmut with the tests' order.
+        # With CI set, hypothesis tries the same examples each time; with a hash seed, tests keep their order.
         environ = {"CI": "1", "PYTHONHASHSEED": "0", "TMPDIR": temporary, "AUTHSVC_TEST_DATABASE_URL": postgres.url()}
         _mutmut("run", "--max-children", str(os.cpu_count()), *names, environ=environ)
 
