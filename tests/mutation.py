@@ -13,6 +13,7 @@ import argparse
 import ast
 import importlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -105,7 +106,7 @@ def undecorated(source: str) -> str:
 def _judge(wanted: dict[str, list[str]], tests: list[str], *, on_all: bool) -> None:
     with running_postgres() as postgres, tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)  # tests start PostgreSQL servers in it, as nobody
-        (_HERE / "wanted.json").write_text(json.dumps([wanted, 1e9 if on_all else _ENOUGH]))
+        (_HERE / "wanted.json").write_text(json.dumps([wanted, math.inf if on_all else _ENOUGH]))
         # With CI set, hypothesis tries the same examples each time; with a hash seed, tests keep their order.
         environ = {"CI": "1", "PYTHONHASHSEED": "0", "TMPDIR": folder, "AUTHSVC_TEST_DATABASE_URL": postgres.url()}
         options = ["-n0", "-s", "--tb=native", "-p", "no:cacheprovider", "-p", "tests.trials", *tests]

@@ -105,7 +105,7 @@ class _Trials:
             known["exit_code_by_key"][name] = code
             meta.write_text(json.dumps(known, indent=4))
 
-        if len(names) > 1:  # the same without a mutant
+        if len(names) > 1 and math.isfinite(enough):  # first the same tests without a mutant
             functions = {name.partition("__mutmut_")[0]: None for name in names}
             items = {item: None for function in functions for item in self._on(function, Counter(), enough)}
             self._try([("", list(items), 1800.0)], self._learn_reach)
