@@ -69,6 +69,11 @@ def test_what_was_read_once_is_remembered_within_bounds() -> None:
     assert (remembered.hits, remembered.currsize, remembered.maxsize) == (1, 1, 4096)
 
 
+def test_tokens_of_other_releases_are_good() -> None:
+    """How a token is signed stays as it is: HMAC-SHA-256, with a key derived for sessions alone."""
+    assert Tokens([KEY]).read(signed(SESSION_ID)).id_hash == hashlib.sha256(SESSION_ID).digest()
+
+
 def test_older_keys_verify() -> None:
     """A token signed before a rotation stays good after it."""
     token, id_hash = Tokens([OLDER_KEY]).issue()
@@ -151,6 +156,7 @@ def test_a_token_has_the_form_of_one_in_every_spelling() -> None:
         *("", "x", "dXNlcjpw", "a.b.c", "ya29.a0AfB_byC", "ghp_" + "x" * 36, "T T", f"{'x' * 32}.abcdef."),
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.dBjftJeZ4CVP-mBtBJ7H3w",
         *(f"{'x' * 31}.abcdef.sig", f"{'x' * 32}.abcde.sig", f"{'x' * 32}.abcdef.sig\n", f"{'ä' * 32}.abcdef.sig"),
+        f"{'x' * 32}.abcdef.{'s' * 300}",
     ],
 )
 def test_what_another_service_issues_has_not(text: str) -> None:
