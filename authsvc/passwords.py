@@ -212,10 +212,10 @@ def _check_form(stored: str) -> None:
             method, salt_text, digest_text = stored.split("$")
             is_whole = bool(salt_text) and len(bytes.fromhex(digest_text)) >= _SHORTEST_DIGEST
             if scrypt := _SCRYPT.fullmatch(method):
-                n, r, p = map(int, scrypt.groups())
-                is_whole = is_whole and n > 1 and not n & (n - 1) and 1 <= r * p < 2**30
+                n, r, _ = map(int, scrypt.groups())
+                is_whole = is_whole and 1 < n < 2 ** (16 * r) and not n & (n - 1)  # RFC 7914, section 2
     except ValueError:
-        is_whole = False
+        raise DamagedHash from None
     if not is_whole:
         raise DamagedHash
 
@@ -228,7 +228,7 @@ def _decoded(text: str) -> bytes:
 
 def _plain(stored: str) -> str:
     """The argon2 hash of a wrapped one, or the hash itself."""
-    return stored[stored.index("$argon2") :] if stored.startswith(f"{_SA_PLUS}$") and "$argon2" in stored else stored
+    return "$" + stored.split("$", 3)[-1] if stored.startswith(f"{_SA_PLUS}$") else stored
 
 
 def _unwrapped(stored: str, password: str) -> tuple[str, str]:
