@@ -7,7 +7,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from authsvc.errors import BadParameter
-from authsvc.identifiers import Key, by_name, check_name, check_phone, fold, is_text, parse_key
+from authsvc.identifiers import (
+    Key,
+    by_name,
+    check_avatar,
+    check_id,
+    check_name,
+    check_phone,
+    fold,
+    is_text,
+    parse_key,
+)
 
 UNKNOWN = Key("id", 0)
 
@@ -80,6 +90,7 @@ def test_ordinary_names_are_accepted(name: str) -> None:
         ("admin ", "begins or ends with a space"),
         ("\u3000admin", "begins or ends with a space"),
         ("admin\u00a0", "begins or ends with a space"),
+        ("\u00a8admin", "begins or ends with a space"),  # as it is compared
         (" ", "begins or ends with a space"),
         ("1", "is all digits"),
         ("010001", "is all digits"),
@@ -103,6 +114,28 @@ def test_a_phone_is_11_ascii_digits(phone: str) -> None:
     """What doLogin would not read as a phone cannot be an account's phone."""
     with pytest.raises(BadParameter, match="phone must be 11 digits"):
         check_phone(phone)
+
+
+@pytest.mark.parametrize("number", [1, 2**63 - 1])
+def test_an_id_fits_its_column(number: int) -> None:
+    """From 1 to the largest number that either database holds."""
+    assert check_id("id", number) == number
+
+
+@pytest.mark.parametrize("number", [-1, 0, 2**63])
+def test_what_fits_no_column_is_no_id(number: int) -> None:
+    """The refusal says which of the ids it was, and what would do."""
+    with pytest.raises(BadParameter) as refusal:
+        check_id("role id", number)
+    assert (refusal.value.name, refusal.value.problem) == ("role id", "must be from 1 to 9223372036854775807")
+
+
+def test_an_avatars_length_is_bounded() -> None:
+    """To 512 characters, all told."""
+    longest = "/" + "x" * 511
+    assert check_avatar(longest) == longest
+    with pytest.raises(BadParameter, match="avatar must be a path or"):
+        check_avatar(longest + "x")
 
 
 @given(st.text())

@@ -150,11 +150,12 @@ def test_a_seed_under_the_newest_key_is_left_alone() -> None:
         *("", "x", "é", "\ud800", Fernet(Fernet.generate_key()).encrypt(b"seed").decode(), "gAAAAA=="),
         *("aes256gcm:", "aes256gcm:x", "aes256gcm:é", "aes256gcm:\ud800", "aes256gcm:" + "A" * 16),
         *(Seeds([OLDER_KEY]).encrypt("seed", 2), Seeds([KEY]).encrypt("seed", 3), Seeds([KEY]).encrypt("seed", 2)[:-4]),
+        Seeds([KEY]).encrypt("seed", 2) + "!",
     ],
     ids=[
         *("empty", "x", "not ASCII", "surrogate", "Fernet of another key", "Fernet cut"),
         *("GCM empty", "GCM x", "GCM not ASCII", "GCM surrogate", "GCM with a nonce alone"),
-        *("of another key", "of another account", "cut"),
+        *("of another key", "of another account", "cut", "not base64"),
     ],
 )
 def test_a_seed_that_no_key_opens_is_damaged(stored: str) -> None:
@@ -203,6 +204,12 @@ def test_a_seed_is_sealed_anew_each_time() -> None:
 def fernet(key: str) -> Fernet:
     """As seeds were encrypted before."""
     return Fernet(base64.urlsafe_b64encode(hmac.digest(key.encode(), b"authsvc.otp-seed", "sha256")))
+
+
+def test_seeds_of_other_releases_are_read() -> None:
+    """How a seed is sealed stays as it is, under whichever key."""
+    stored = "aes256gcm:E5ce6W4/yF9umfSUbkotNXNzW/o8S+TX+aE/psADiaE="
+    assert Seeds([OLDER_KEY, KEY]).decrypt(stored, 2) == "seed"
 
 
 @pytest.mark.parametrize("key", [KEY, OLDER_KEY])

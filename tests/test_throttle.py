@@ -3,7 +3,7 @@
 import pytest
 
 from authsvc.identifiers import Key
-from authsvc.throttle import Counters, Limit, Limits, by_key, known_account, network
+from authsvc.throttle import Counter, Counters, Limit, Limits, by_key, known_account, network
 
 LIMITS = Limits(account_address=Limit(1, 10), address=Limit(2, 20), account=Limit(3, 30), otp=Limit(4, 40), otp_row=100)
 NAME = Key("name", "user")
@@ -78,6 +78,19 @@ def test_the_counter_of_an_address_goes_by_the_key_as_given() -> None:
     by_its_name, by_its_id = counters(), counters(key=Key("id", 2))
     assert by_its_name.pair() != by_its_id.pair()
     assert by_its_name.account == by_its_id.account == known_account(2)
+
+
+@pytest.mark.parametrize(("seconds", "full"), [(0, False), (0.1, True), (10, True), (70, True), (70.1, False)])
+def test_a_full_counter_refuses_until_its_window_ends(seconds: float, full: bool) -> None:
+    """One that ends later than any can, with clocks a minute apart, counts no more."""
+    now = 1000.0
+    assert Counter("", "192.0.2.1", "address", Limit(5, 10)).is_full(5, now + seconds, now) is full
+
+
+def test_replicas_of_two_releases_share_their_counters() -> None:
+    """What a counter is stored under stays as it is: an update gives nobody new guesses."""
+    assert by_key(NAME) == "key:f3eca01f1016e3288f262b2445629750a55191031335f31cf544d3bf25231dd8"
+    assert known_account(2) == "id:2"
 
 
 def test_nobody_shares_a_counter_with_somebody_else() -> None:
