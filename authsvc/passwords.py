@@ -249,4 +249,4 @@ def _normalised(password: str) -> str:
 @cache
 def _common() -> frozenset[str]:
     """The 3,000 most common passwords of eight or more characters, by frequency in public leaks (zxcvbn's list)."""
-    return frozenset(files("authsvc").joinpath("common_passwords.txt").read_text("utf-8").split("\n"))
+    return frozenset(files("authsvc").joinpath("common_passwords.txt").read_text("utf-8").split())
