@@ -50,6 +50,7 @@ def seen(app: Flask, forwarded: str | None, peer: str = PEER) -> str:
         pytest.param(1, "2001:DB8:0::7", "2001:db8::7", id="IPv6"),
         pytest.param(1, f"::ffff:{CLIENT}", CLIENT, id="mapped"),
         pytest.param(1, "::FFFF:CB00:7107", CLIENT, id="mapped, in hexadecimal"),
+        pytest.param(1, f"{'ffff:' * 6}255.255.255.255", "ffff:" * 7 + "ffff", id="as long as any"),
     ],
 )
 def test_the_client_is_the_peer_or_the_hop_that_is_trusted(
