@@ -128,8 +128,8 @@ def check_appcfg(text: str) -> str:
 
 
 def _is_json_object(text: str) -> bool:
-    def refuse(constant: str) -> float:  # NaN and Infinity, which Python reads and browsers do not
-        raise ValueError(constant)
+    def refuse(_: str) -> float:  # NaN and Infinity, which Python reads and browsers do not
+        raise ValueError
 
     try:
         text.encode()  # an argument that was no UTF-8 has lone surrogates

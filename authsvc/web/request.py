@@ -196,7 +196,7 @@ class Parameters:
 
 def _urlencoded(text: bytes) -> list[tuple[str, str]]:
     # Bytes that are no UTF-8 become lone surrogates, so that the parameter that holds them can be named.
-    return parse_qsl(text.decode("utf-8", "surrogateescape"), keep_blank_values=True, errors="surrogateescape")
+    return parse_qsl(text.decode(errors="surrogateescape"), keep_blank_values=True, errors="surrogateescape")
 
 
 def _body() -> Iterable[tuple[str, Any]]:
@@ -217,7 +217,7 @@ class _Pairs(list[tuple[str, Any]]):
 def _json_object(body: bytes) -> Iterator[tuple[str, Any]]:
     try:
         # Numbers need no exact value here, and int() would refuse those of thousands of digits.
-        text = body.decode("utf-8", "surrogateescape")
+        text = body.decode(errors="surrogateescape")
         parsed = json.loads(text, object_pairs_hook=_Pairs, parse_int=float, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise UnreadableBody from None
@@ -226,5 +226,5 @@ def _json_object(body: bytes) -> Iterator[tuple[str, Any]]:
     return iter(parsed)
 
 
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
+def _no_constant(_: str) -> float:
+    raise ValueError
