@@ -3,6 +3,7 @@
 import pytest
 from flask import Flask
 
+from authsvc.web.request import Proxies, client_address
 from tests.conftest import Log, MakeApp
 from tests.databases import PASSWORD, Databases
 from tests.doors import IN, WRONG, door_of, throttled
@@ -50,7 +51,6 @@ def seen(app: Flask, forwarded: str | None, peer: str = PEER) -> str:
         pytest.param(1, "2001:DB8:0::7", "2001:db8::7", id="IPv6"),
         pytest.param(1, f"::ffff:{CLIENT}", CLIENT, id="mapped"),
         pytest.param(1, "::FFFF:CB00:7107", CLIENT, id="mapped, in hexadecimal"),
-        pytest.param(1, f"{'ffff:' * 6}255.255.255.255", "ffff:" * 7 + "ffff", id="as long as any"),
     ],
 )
 def test_the_client_is_the_peer_or_the_hop_that_is_trusted(
@@ -81,6 +81,36 @@ def test_a_peer_without_an_address_is_unknown(make_app: MakeApp, peer: str, addr
     assert seen(make_app(), None, peer) == address
 
 
+@pytest.mark.parametrize(
+    ("environ", "address"),
+    [
+        ({}, "unknown"),
+        ({"REMOTE_ADDR": "fe80::1%eth0"}, "fe80::1"),
+        ({"REMOTE_ADDR": f"{'FFFF:' * 6}255.255.255.255"}, "ffff:" * 7 + "ffff"),
+    ],
+)
+def test_an_address_is_in_its_canonical_form(environ: dict[str, str], address: str) -> None:
+    """However a server or a proxy spells it, at any length; without a zone."""
+    assert client_address(environ) == address
+
+
+@pytest.mark.parametrize(
+    ("headers", "address", "scheme"),
+    [
+        ({}, PEER, "https"),
+        ({"HTTP_X_FORWARDED_FOR": f"10.0.0.1,{CLIENT}"}, CLIENT, "https"),
+        ({"HTTP_X_FORWARDED_PROTO": "http"}, PEER, "http"),
+        ({"HTTP_X_FORWARDED_PROTO": "https, http"}, PEER, "http"),
+        ({"HTTP_X_FORWARDED_PROTO": "wss"}, PEER, "https"),
+    ],
+)
+def test_a_trusted_proxy_says_who_asks_and_over_what(headers: dict[str, str], address: str, scheme: str) -> None:
+    """Its word is the last of a list, with or without a space before it; what it does not say stays as it is."""
+    environ = {"REMOTE_ADDR": PEER, "wsgi.url_scheme": "https", **headers}
+    Proxies(1).believe(environ)
+    assert (environ["REMOTE_ADDR"], environ["wsgi.url_scheme"]) == (address, scheme)
+
+
 def test_clients_behind_a_proxy_are_counted_apart(make_app: MakeApp) -> None:
     """With the proxy trusted, one client's guesses do not stop another."""
     door = door_of(make_app(AUTHSVC_TRUSTED_PROXIES="1"))
@@ -103,6 +133,7 @@ def test_a_proxy_that_nobody_trusts_is_a_warning_once(make_app: MakeApp, log: Lo
         door(PASSWORD, forwarded=CLIENT)
     (line,) = log.lines("setting.risky")
     assert (line["level"], line["id"]) == ("WARNING", "authsvc.W004")
+    assert "X-Forwarded-For" in line["risk"]
     assert "AUTHSVC_TRUSTED_PROXIES" in line["hint"]
 
 

@@ -1,7 +1,10 @@
 """What a request carries: its token, and whose it is."""
 
 import pytest
+from flask import Flask
 
+from authsvc.sessions import Client
+from authsvc.web.request import carries_body, client, token_of
 from tests.conftest import MakeApp
 from tests.databases import PASSWORD
 from tests.dialects import Auth, Console, in_process
@@ -9,6 +12,7 @@ from tests.refusals import CROSS_SITE, TOKEN_INVALID, TOKEN_MISSING
 
 # What is sent, "T" standing for a live token; and what becomes of it.
 LIVE, MISSING, INVALID = "live", TOKEN_MISSING.reason, TOKEN_INVALID.reason
+FORGED = f"{'x' * 32}.abcdef.signature"
 CARRIERS: dict[str, tuple[dict[str, str], str]] = {
     "header": ({"satoken": "T"}, LIVE),
     "header in capitals": ({"SaToken": "T"}, LIVE),
@@ -54,6 +58,42 @@ def test_a_token_comes_in_a_header_as_bearer_or_in_a_cookie(
     reason = auth.verdict(auth.call("GET", "/verify", headers=headers))[1]
     assert (reason or LIVE) == expected
     assert console.verdict(console.call("GET", "/getLoginInfo", headers=headers))[0] == (200 if reason is None else 401)
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "token"),
+    [
+        ("HTTP_AUTHORIZATION", f"Bearer   {FORGED}", FORGED),
+        ("HTTP_COOKIE", "satoken=a=b", "a=b"),
+        ("HTTP_COOKIE", "satoken=XaX", "XaX"),
+        ("HTTP_COOKIE", 'satoken="a\'"', "a'"),
+    ],
+)
+def test_a_token_is_all_that_its_carrier_holds(header: str, value: str, token: str) -> None:
+    """Without the spaces and quotes around it, and with whatever is in it."""
+    assert token_of({"wsgi.url_scheme": "http", header: value}) == token
+
+
+@pytest.mark.parametrize(
+    ("environ", "carries"),
+    [
+        ({}, False),
+        ({"CONTENT_LENGTH": ""}, False),
+        ({"CONTENT_LENGTH": "0"}, False),
+        ({"CONTENT_LENGTH": "1"}, True),
+        ({"HTTP_TRANSFER_ENCODING": "chunked"}, True),
+    ],
+)
+def test_a_body_is_announced(environ: dict[str, str], carries: bool) -> None:
+    """By its length, or as chunked."""
+    assert carries_body(environ) is carries
+
+
+@pytest.mark.parametrize(("headers", "user_agent"), [({"User-Agent": "curl/8"}, "curl/8"), ({}, "")])
+def test_a_client_says_what_it_is_or_nothing(headers: dict[str, str], user_agent: str) -> None:
+    """Who opened a session is noted as it calls itself."""
+    with Flask("toy").test_request_context(headers=headers, environ_overrides={"REMOTE_ADDR": "192.0.2.1"}):
+        assert client() == Client("192.0.2.1", user_agent)
 
 
 @pytest.mark.parametrize("place", ["query", "form"])
@@ -191,8 +231,7 @@ def test_a_foreign_bearer_is_the_applications(foreign: str, auth: Auth, console:
 
 def test_a_bearer_of_our_form_decides(auth: Auth, token: str) -> None:
     """Forged or ended, it does not fall back to the cookie."""
-    forged = f"{'x' * 32}.abcdef.signature"
-    headers = {"Authorization": f"Bearer {forged}", "Cookie": f"satoken={token}"}
+    headers = {"Authorization": f"Bearer {FORGED}", "Cookie": f"satoken={token}"}
     assert auth.verdict(auth.call("GET", "/verify", headers=headers))[1] == INVALID
 
 
