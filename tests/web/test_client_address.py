@@ -111,6 +111,15 @@ def test_a_trusted_proxy_says_who_asks_and_over_what(headers: dict[str, str], ad
     assert (environ["REMOTE_ADDR"], environ["wsgi.url_scheme"]) == (address, scheme)
 
 
+def test_who_is_not_trusted_changes_nothing(log: Log) -> None:
+    """That somebody tried is a warning."""
+    said = {"HTTP_X_FORWARDED_FOR": CLIENT, "HTTP_X_FORWARDED_PROTO": "https"}
+    environ = {"REMOTE_ADDR": PEER, "wsgi.url_scheme": "http", **said}
+    Proxies(0).believe(environ)
+    assert (environ["REMOTE_ADDR"], environ["wsgi.url_scheme"]) == (PEER, "http")
+    assert [line["id"] for line in log.lines("setting.risky")] == ["authsvc.W004"]
+
+
 def test_clients_behind_a_proxy_are_counted_apart(make_app: MakeApp) -> None:
     """With the proxy trusted, one client's guesses do not stop another."""
     door = door_of(make_app(AUTHSVC_TRUSTED_PROXIES="1"))
