@@ -13,6 +13,7 @@ from tests.refusals import CROSS_SITE, TOKEN_INVALID, TOKEN_MISSING
 # What is sent, "T" standing for a live token; and what becomes of it.
 LIVE, MISSING, INVALID = "live", TOKEN_MISSING.reason, TOKEN_INVALID.reason
 FORGED = f"{'x' * 32}.abcdef.signature"
+EMPTY = Flask("empty")
 CARRIERS: dict[str, tuple[dict[str, str], str]] = {
     "header": ({"satoken": "T"}, LIVE),
     "header in capitals": ({"SaToken": "T"}, LIVE),
@@ -89,12 +90,11 @@ def test_a_body_is_announced(environ: dict[str, str], carries: bool) -> None:
     assert carries_body(environ) is carries
 
 
-def test_a_client_says_what_it_is_or_nothing() -> None:
+@pytest.mark.parametrize(("headers", "user_agent"), [({"User-Agent": "curl/8"}, "curl/8"), ({}, "")])
+def test_a_client_says_what_it_is_or_nothing(headers: dict[str, str], user_agent: str) -> None:
     """Who opened a session is noted as it calls itself."""
-    app, peer = Flask("toy"), {"REMOTE_ADDR": "192.0.2.1"}
-    for headers, user_agent in (({"User-Agent": "curl/8"}, "curl/8"), ({}, "")):
-        with app.test_request_context(headers=headers, environ_overrides=peer):
-            assert client() == Client("192.0.2.1", user_agent)
+    with EMPTY.test_request_context(headers=headers, environ_overrides={"REMOTE_ADDR": "192.0.2.1"}):
+        assert client() == Client("192.0.2.1", user_agent)
 
 
 @pytest.mark.parametrize("place", ["query", "form"])
