@@ -169,11 +169,13 @@ class _Trials:
             self._sqlite._folder, self._postgresql._prefix = folder, f"authsvc_test_{secrets.token_hex(4)}"
             self._postgresql._urls = set()
             ours = [module for name, module in sys.modules.items() if name.startswith("authsvc")]
-            for each in [each for module in ours for each in vars(module).values()]:
-                if isinstance(each, type(cache(len))):
-                    each.cache_clear()
+            remembering = [
+                each for module in ours for each in vars(module).values() if isinstance(each, type(cache(len)))
+            ]
             told = {}
             for item, following in zip(items, [*items[1:], None], strict=True):
+                for each in remembering:  # else only the first test reaches them
+                    each.cache_clear()
                 begun = time.perf_counter()
                 item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
                 if mutant == "stats":
