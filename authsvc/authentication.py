@@ -21,7 +21,7 @@ from authsvc.passwords import DamagedHash, Passwords
 from authsvc.sessions import CLOCK_SKEW, Client
 from authsvc.store.database import Database
 from authsvc.store.repository import Repository
-from authsvc.throttle import KNOWN_ADDRESS_DAYS, Counter, Counters, Limits, network
+from authsvc.throttle import KNOWN_ADDRESS_SECONDS, Counter, Counters, Limits, network
 
 _PURGE_EVERY, _PURGE_BATCH = 16, 320
 """After how many tries, right or wrong, how many rows of each kind are dropped: more than those add."""
@@ -73,7 +73,7 @@ class Authenticator:
         now, origin = self._clock(), network(client.address)
 
         def look_up(repository: Repository) -> tuple[Credentials | None, Counters, str, str | None]:
-            found = repository.credentials(key, origin, now - KNOWN_ADDRESS_DAYS * 86400)
+            found = repository.credentials(key, origin, now - KNOWN_ADDRESS_SECONDS)
             appended = found is not None and found.otp_seed is not None and code is None
             given = otp.split_appended(password) if appended else (password, code)
             recovery = otp.recovery_hash(given[1] or "") is not None
@@ -154,7 +154,7 @@ class Authenticator:
     def counters(self, repository: Repository, key: Key, account_id: int, client: Client, now: float) -> Counters:
         """Those that a one-time code alone is up against. Raises Throttled."""
         origin = network(client.address)
-        found = repository.credentials(Key("id", account_id), origin, now - KNOWN_ADDRESS_DAYS * 86400)
+        found = repository.credentials(Key("id", account_id), origin, now - KNOWN_ADDRESS_SECONDS)
         counters = self._up_against(found, key, account_id, origin)
         _refuse_if_full(repository, counters, now)
         return counters
@@ -184,7 +184,7 @@ class Authenticator:
     def purge(self, repository: Repository, now: float) -> None:
         """Drop what only time ends, now and then. Call it last in a transaction."""
         if next(self._tries) % _PURGE_EVERY == 0:
-            known_since, trail_since = now - KNOWN_ADDRESS_DAYS * 86400, now - self._trail_days * 86400
+            known_since, trail_since = now - KNOWN_ADDRESS_SECONDS, now - self._trail_days * 86400
             repository.purge(now - CLOCK_SKEW, known_since, trail_since, _PURGE_BATCH)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from authsvc.identifiers import Key
 from authsvc.sessions import CLOCK_SKEW
 
-KNOWN_ADDRESS_DAYS = 30
+KNOWN_ADDRESS_SECONDS = 30 * 86400
 """For how long an address from which an account opened a session is not stopped by that account's counter."""
 
 
