@@ -329,13 +329,19 @@ def test_what_was_undone_leaves_no_trail(command: Commands) -> None:
 
 
 def test_the_trail_ends(make_app: MakeApp, clock: Clock) -> None:
-    """After AUTHSVC_TRAIL_DAYS, by itself."""
+    """After AUTHSVC_TRAIL_DAYS, by itself, and not before."""
     app = make_app(AUTHSVC_TRAIL_DAYS="10")
     command, auth = Commands(app), Auth(in_process(app))
-    clock.advance(10 * 86400 + 1)
-    for _ in range(16):
-        auth.login("user", PASSWORD)
-    assert {each["event"] for each in command.json("history")} == {"login.succeeded"}
+    before = command.json("history")
+
+    def events_after(seconds: float) -> list[str]:
+        clock.advance(seconds)
+        for _ in range(16):
+            auth.login("user", PASSWORD)
+        return [each["event"] for each in command.json("history")]
+
+    assert events_after(10 * 86400) == ["login.succeeded"] * 16 + [each["event"] for each in before]
+    assert events_after(1) == ["login.succeeded"] * 32
 
 
 # Roles and the console's configuration

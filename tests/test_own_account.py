@@ -275,6 +275,14 @@ def test_a_wrong_confirmation_is_a_wrong_guess(person: Person, door: Door, clock
     assert person.told("/otp/confirm", otp_code=app.code()) == DONE
 
 
+def test_wrong_confirmations_are_limited_at_home_too(make_app: MakeApp, clock: Clock) -> None:
+    """By the day's limit of wrong codes: only a recovery code gets past that, and none confirms."""
+    person = Person(Auth(in_process(make_app(AUTHSVC_LIMIT_OTP="2/86400"))), clock)
+    app = person.begin()
+    verdicts = [person.told("/otp/confirm", otp_code=app.wrong_code()) for _ in range(3)]
+    assert verdicts == [BAD_CODE.auth] * 2 + [THROTTLED.of(86400).auth]
+
+
 @pytest.mark.parametrize(("at", "status"), [(HOME, 200), ("203.0.113.9", 429)])
 def test_strangers_do_not_keep_an_owner_at_home_from_confirming(
     make_app: MakeApp, clock: Clock, at: str, status: int
