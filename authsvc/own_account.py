@@ -154,7 +154,7 @@ class OwnAccount:
             now = self._clock()
             counters = self._authenticator.counters(repository, by_name(account.name), account.id, client, now)
             if self._lock(repository, live).otp:
-                raise errors.OtpIsOn(account_id=account.id)
+                raise errors.OtpIsOn
             seed = self._pending_seed(repository, account.id, now)
             step = otp.time_step(seed, code, now)
             if step is None:
@@ -173,11 +173,11 @@ class OwnAccount:
     def _pending_seed(self, repository: Repository, account_id: int, now: float) -> str:
         sealed, begun_at = repository.pending_otp(account_id)
         if sealed is None or begun_at is None or not -CLOCK_SKEW <= now - begun_at < PENDING_SECONDS:
-            raise errors.OtpNotBegun(account_id=account_id)
+            raise errors.OtpNotBegun
         try:
             return self._seeds.decrypt(sealed, account_id)
         except DamagedSeed:
-            raise errors.OtpNotBegun(account_id=account_id) from None
+            raise errors.OtpNotBegun from None
 
     @_with_what_holds_now
     def renew_recovery_codes(self, live: LiveSession, password: str, code: str | None, client: Client) -> list[str]:
@@ -215,10 +215,10 @@ class OwnAccount:
         """
         refused = Event.REAUTHENTICATION_REFUSED
         with told(refused, live.account.id):
-            _refuse_unless(otp_on, live.account.id, live.account.otp)
+            _refuse_unless(otp_on, live.account.otp)
             # An empty code is none that could be appended.
             match = self._match(live, password, code if two_step else "", client, refused)
-            _refuse_unless(otp_on, live.account.id, match.credentials.otp_seed is not None)
+            _refuse_unless(otp_on, match.credentials.otp_seed is not None)
             with self._as_owner(live, match, refused, two_step=two_step) as (repository, now):
                 yield repository, now
 
@@ -248,10 +248,10 @@ class OwnAccount:
         # session already, or waits. So does a logout, which does not lock the account.
         current = repository.lock_session(live.session.id_hash)
         if not current:
-            raise errors.TokenRevoked(account_id=live.account.id)
+            raise errors.TokenRevoked
         return current.account
 
 
-def _refuse_unless(otp_on: bool | None, account_id: int, is_on: bool) -> None:
+def _refuse_unless(otp_on: bool | None, is_on: bool) -> None:
     if otp_on is not None and otp_on != is_on:
-        raise errors.OtpIsOn(account_id=account_id) if is_on else errors.OtpIsOff(account_id=account_id)
+        raise errors.OtpIsOn if is_on else errors.OtpIsOff

@@ -112,16 +112,16 @@ class Service:
         if not live:
             raise errors.TokenRevoked
         if self._limits.refuses(live.session, now):
-            raise errors.TokenExpired(account_id=live.account.id)
+            raise errors.TokenExpired
         if live.account.disabled:
-            raise errors.TokenRevoked(account_id=live.account.id)
+            raise errors.TokenRevoked
         return live
 
     def authorize(self, live: LiveSession, permission: str) -> None:
         """Raise PermissionMissing unless the account's role grants a permission code."""
         if permission not in live.account.permissions:
             logs.audit(Event.PERMISSION_REFUSED, live.account.id, permission=permission)
-            raise errors.PermissionMissing(account_id=live.account.id)
+            raise errors.PermissionMissing
 
     def logout(self, token: str | None) -> None:
         """End the session of a token. Raises TokenRefused where there is none to end, Unavailable."""
@@ -129,7 +129,7 @@ class Service:
         with self._database.write() as repository:
             # Of two that end the same session at once, only one does.
             if repository.end_session(live.session.id_hash) is None:
-                raise errors.TokenRevoked(account_id=live.account.id)
+                raise errors.TokenRevoked
             repository.note(Event.LOGOUT, live.account.id)
 
     def _touch(self, id_hash: bytes, now: float) -> None:
