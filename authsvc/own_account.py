@@ -160,11 +160,8 @@ class OwnAccount:
             if step is None:
                 self._authenticator.refuse_code(repository, counters, now, refused)
             codes = otp.new_recovery_codes()
-            sealed, no_pending = (
-                self._seeds.encrypt(seed, account.id),
-                {"otp_pending_seed": None, "otp_pending_at": None},
-            )
-            repository.change_account(account.id, otp_seed=sealed, otp_step=step, otp_row=0, **no_pending)
+            sealed = self._seeds.encrypt(seed, account.id)
+            repository.change_account(account.id, otp_seed=sealed, otp_step=step, otp_row=0, otp_pending_seed=None)
             repository.replace_recovery_codes(account.id, otp.recovery_hashes(codes))
             repository.note(Event.OTP_ENABLED, account.id)
             repository.end_sessions(account.id, Event.OTP_ENABLED, but=live.session.id_hash)
@@ -192,7 +189,7 @@ class OwnAccount:
     def disable_otp(self, live: LiveSession, password: str, code: str | None, client: Client) -> None:
         """Turn two-step verification off; the account's other sessions end. Raises OtpIsOff."""
         with self._proved(live, password, code, client, otp_on=True) as (repository, _):
-            repository.change_account(live.account.id, otp_seed=None, otp_step=0, otp_row=0)
+            repository.change_account(live.account.id, otp_seed=None)
             repository.replace_recovery_codes(live.account.id, [])
             repository.note(Event.OTP_DISABLED, live.account.id)
             repository.end_sessions(live.account.id, Event.OTP_DISABLED, but=live.session.id_hash)
