@@ -128,6 +128,14 @@ def test_a_refused_login_is_logged_with_its_true_cause(
     assert line["address"] == "127.0.0.1"
 
 
+def test_a_refused_code_is_logged_with_its_cause(door: Door, authenticator: Authenticator, log: Log) -> None:
+    """Missing or wrong, and whose it was: somebody knows the password."""
+    for code in (None, authenticator.wrong_code()):
+        door(PASSWORD, code=code)
+    lines = log.lines("login.refused")
+    assert [(line["cause"], line["account_id"]) for line in lines] == [("code_required", 2), ("wrong_code", 2)]
+
+
 @pytest.mark.parametrize("leave", [Auth.logout, Console.exit])
 def test_logins_and_logouts_are_logged(leave: Callable[[Any, str], object], world: World, log: Log) -> None:
     """In either dialect, each with its account."""

@@ -141,12 +141,33 @@ def test_sessions_that_are_over_are_neither_listed_nor_counted(person: Person, a
         assert person.post("/sessions/end", password=PASSWORD, session=wanted).data == {"ended": 0}
 
 
-def test_to_end_sessions_takes_no_code(person: Person, clock: Clock) -> None:
+@pytest.mark.parametrize("wanted", ["others", "0" * 32])
+def test_to_end_sessions_takes_no_code(person: Person, clock: Clock, wanted: str) -> None:
     """Only the password, with two-step verification too; and what is appended to it is part of it."""
     app = person.enrol()
     clock.advance(30)
-    assert person.told("/sessions/end", password=PASSWORD, session="others") == DONE
-    assert person.told("/sessions/end", password=f"{PASSWORD},{app.code()}", session="others") == WRONG_CREDENTIALS.auth
+    assert person.told("/sessions/end", password=PASSWORD, session=wanted) == DONE
+    assert person.told("/sessions/end", password=f"{PASSWORD},{app.code()}", session=wanted) == WRONG_CREDENTIALS.auth
+
+
+@pytest.mark.parametrize(
+    ("act", "cause", "count"),
+    [
+        (lambda person: person.post("/sessions/end", password=PASSWORD, session="others"), "owner", 1),
+        (lambda person: person.enrol(), "otp.enabled", 1),
+        (lambda person: person.change_at_the_console(), "password.changed", 1),
+        (lambda person: person.post("/password", password=PASSWORD, new_password=NEW), "password.changed", 2),
+    ],
+    ids=["others", "two-step verification", "the console's page", "password"],
+)
+@pytest.mark.usefixtures("elsewhere")
+def test_the_log_tells_why_sessions_ended(
+    person: Person, log: Log, act: Callable[[Person], object], cause: str, count: int
+) -> None:
+    """And whose and how many they were."""
+    act(person)
+    (line,) = log.lines("session.ended")
+    assert (line["cause"], line["account_id"], line["count"]) == (cause, 2, count)
 
 
 # Guesses
@@ -240,7 +261,7 @@ def test_the_next_beginning_replaces_the_last(person: Person, elsewhere: Person)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "verdict"), [(PENDING_SECONDS - 1, DONE), (PENDING_SECONDS, OTP_NOT_BEGUN.auth), (-30, DONE)]
+    ("seconds", "verdict"), [(PENDING_SECONDS - 1, DONE), (PENDING_SECONDS, OTP_NOT_BEGUN.auth), (-60, DONE)]
 )
 def test_what_is_begun_lapses(person: Person, clock: Clock, seconds: float, verdict: Verdict) -> None:
     """After ten minutes; a replica whose clock is behind the one that began it confirms it, too."""
@@ -348,7 +369,7 @@ def test_renewed_recovery_codes_void_the_old(person: Person, elsewhere: Person, 
 
 
 @pytest.mark.parametrize("kind", ["code", "recovery code"])
-def test_off_is_off(person: Person, auth: Auth, door: Door, clock: Clock, query: Query, kind: str) -> None:
+def test_off_is_off(person: Person, auth: Auth, door: Door, clock: Clock, query: Query, log: Log, kind: str) -> None:
     """By a code or a recovery code; other sessions end, one's own goes on, nothing is left of it."""
     app = person.enrol()
     clock.advance(30)
@@ -357,6 +378,7 @@ def test_off_is_off(person: Person, auth: Auth, door: Door, clock: Clock, query:
     code = app.code() if kind == "code" else app.recovery_codes[0]
     assert person.told("/otp/off", password=PASSWORD, otp_code=code) == DONE
     assert (auth.verify(other).status, person.is_in()) == (401, True)
+    assert [line["cause"] for line in log.lines("session.ended")] == ["otp.disabled"]
     assert door(PASSWORD) == IN
     assert query("SELECT * FROM recovery_code") == []
     assert [row.otp_seed for row in query("SELECT otp_seed FROM account")] == [None, None]
@@ -371,6 +393,27 @@ def test_it_can_be_turned_on_anew(person: Person, door: Door, clock: Clock) -> N
     clock.advance(30)
     assert door(PASSWORD, code=first.recovery_codes[0]) == WRONG_CODE
     assert door(PASSWORD, code=second.code()) == IN
+
+
+def test_wrong_codes_of_before_are_not_in_the_new_row(make_app: MakeApp, clock: Clock) -> None:
+    """Two-step verification that is turned on anew has all its tries."""
+    person = Person(Auth(in_process(make_app(AUTHSVC_LIMIT_OTP_ROW="3"))), clock)
+    for kind in ("recovery code", "code"):
+        app = person.enrol()
+        clock.advance(30)
+        for _ in range(2):
+            assert person.told("/otp/off", password=PASSWORD, otp_code=app.wrong_code()) == BAD_CODE.auth
+        code = app.code() if kind == "code" else app.recovery_codes[0]
+        assert person.told("/otp/off", password=PASSWORD, otp_code=code) == DONE
+
+
+def test_what_is_out_of_place_is_no_guess(person: Person, query: Query, log: Log) -> None:
+    """Right or wrong, nothing is charged; the log tells whose account it was."""
+    assert person.told("/otp/confirm", otp_code="123456") == OTP_NOT_BEGUN.auth
+    assert person.told("/otp/off", password=GUESS, otp_code="123456") == OTP_IS_OFF.auth
+    assert query("SELECT * FROM counter") == []
+    lines = log.lines("reauthentication.refused")
+    assert [(line["cause"], line["account_id"]) for line in lines] == [("otp_not_begun", 2), ("otp_is_off", 2)]
 
 
 # Somebody is faster

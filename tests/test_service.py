@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import argon2
 import pytest
 from werkzeug.security import generate_password_hash
 
+from authsvc import errors
 from authsvc.passwords import Passwords
+from authsvc.store import causes
+from authsvc.store.repository import Repository
 from tests.conftest import Clock, Commands, Log, MakeApp, World
 from tests.databases import NOW, PASSWORD, SECRET_KEY
 from tests.dialects import Auth, Console, in_process
@@ -71,6 +74,17 @@ def test_an_idle_session_does_not_wake_up(auth: Auth, clock: Clock, token: str) 
     assert refusal(auth, token) == EXPIRED
 
 
+def test_an_ended_session_is_revoked_until_it_would_have_been_over(auth: Auth, clock: Clock) -> None:
+    """Then it is expired like any other. Tokens are dated in whole seconds, so that may be told up to one later."""
+    clock.advance(0.75)
+    token = auth.token("user", PASSWORD)
+    auth.logout(token)
+    clock.advance(LIFETIME)
+    assert refusal(auth, token) == REVOKED
+    clock.advance(0.25)
+    assert refusal(auth, token) == EXPIRED
+
+
 @pytest.mark.parametrize("use", ["verify", "whoami", "info"])
 def test_every_use_keeps_a_session_alive(use: str, auth: Auth, console: Console, clock: Clock, token: str) -> None:
     """In either dialect."""
@@ -96,6 +110,20 @@ def test_last_seen_is_written_seldom(idle: str, interval: int, make_app: MakeApp
     at_first = seen_after(0)
     assert seen_after(interval - 1) == at_first
     assert seen_after(1) > at_first
+
+
+def test_a_use_that_cannot_be_noted_is_a_use(
+    auth: Auth, clock: Clock, token: str, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full ends no session; the log says what is wrong."""
+
+    def fail(*_: object) -> NoReturn:
+        raise errors.Unavailable(causes.UNKNOWN)
+
+    monkeypatch.setattr(Repository, "touch_session", fail)
+    clock.advance(60)
+    assert refusal(auth, token) is None
+    assert [line["level"] for line in log.lines("session.touch_failed")] == ["ERROR"]
 
 
 def test_a_clock_set_back_leaves_no_eternal_session(auth: Auth, clock: Clock, command: Commands, token: str) -> None:
