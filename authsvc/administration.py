@@ -147,16 +147,16 @@ class Administration:
         Raises UnknownAccount where there is neither the account nor a trail of it.
         """
         account_id = None if key is None else self._trail_owner(key)
-        place, left = None, limit
-        while left is None or left > 0:
-            most = _TRAIL_PAGE if left is None else min(left, _TRAIL_PAGE)
+        place, left = None, INTEGER_MAX if limit is None else limit
+        while left > 0:
+            most = min(left, _TRAIL_PAGE)
             query = partial(Repository.trail, most=most, account_id=account_id, event=event, since=since, before=place)
             page = self._database.read(query)
             yield from (happening for _, happening in page)
-            if len(page) < _TRAIL_PAGE:
+            if len(page) < most:
                 return
             place = page[-1][0]
-            left = None if left is None else left - len(page)
+            left -= most
 
     def _trail_owner(self, key: Key) -> int:
         def owner(repository: Repository) -> int:
