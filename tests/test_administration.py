@@ -1,5 +1,6 @@
 """The administrator's verbs, where the command line adds nothing but words."""
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,6 +10,7 @@ from flask import Flask
 from werkzeug.security import generate_password_hash
 
 from authsvc import create_app, errors
+from authsvc.accounts import Guesses
 from authsvc.administration import Administration
 from authsvc.config import load
 from authsvc.identifiers import parse_key
@@ -17,6 +19,8 @@ from authsvc.store.schema import upgrade
 from tests.conftest import Clock, Log, MakeApp
 from tests.databases import PASSWORD, PHONE, SECRET_KEY, Databases, close
 from tests.dialects import Auth, Console, in_process
+
+Query = Callable[..., list[Any]]
 
 USER = parse_key("user")
 TOO_MUCH = 2**63
@@ -44,7 +48,11 @@ def test_the_first_administrators_password_is_made_up(empty: Administration) -> 
     password = empty.bootstrap(None)
     assert password is not None
     assert len(password) >= 16
-    assert [(account.id, account.name, account.role_code) for account in empty.accounts()] == [(1, "admin", "admin")]
+    (account,) = empty.accounts()
+    assert (account.id, account.name, account.role_code, account.permission) == (1, "admin", "admin", 0)
+    assert [(each.event, each.by, each.detail) for each in empty.history(parse_key("1"))] == [
+        ("account.added", "service", {})
+    ]
 
 
 def test_a_given_password_is_not_told_back(empty: Administration) -> None:
@@ -78,6 +86,14 @@ def test_a_new_account_can_log_in_by_name_and_phone(
     administration.add_account("Zoë", password=PASSWORD, phone="13900000000")
     assert auth.login("ZOE\u0308", PASSWORD).data["username"] == "Zoë"
     assert console.login("13900000000", PASSWORD).data["admin"]["name"] == "Zoë"
+
+
+def test_a_new_account_has_what_it_is_given(administration: Administration) -> None:
+    """And else nothing: the role of everybody, no permission, no phone."""
+    administration.add_account("new", password=PASSWORD)
+    account = administration.account(parse_key("new"))
+    assert (account.role_code, account.permission, account.phone, account.avatar) == ("user", 0, None, None)
+    assert (account.disabled, account.otp, account.created_by, account.login_count) == (False, False, None, 0)
 
 
 @pytest.mark.parametrize("method", ["scrypt:32768:8:1", "pbkdf2:sha256:100000"])
@@ -190,6 +206,7 @@ VERBS: dict[str, Callable[[Administration], object]] = {
     "set_disabled": lambda verbs: verbs.set_disabled(parse_key("13900000000"), True),
     "end_sessions": lambda verbs: verbs.end_sessions(parse_key("9" * 5000)),
     "sessions": lambda verbs: verbs.sessions(parse_key("0")),
+    "history": lambda verbs: list(verbs.history(parse_key("99"))),
 }
 
 
@@ -236,17 +253,53 @@ def test_a_login_during_a_disabling_has_no_session(
     assert {auth.verify(each).status for each in tokens} == {401}
 
 
+def test_all_wrong_guesses_of_the_day_count_against_an_account(
+    administration: Administration, auth: Auth, console: Console, clock: Clock
+) -> None:
+    """By whichever of its keys; once the day is over, none of them."""
+    for key in ("user", "2", PHONE):
+        for _ in range(2):
+            console.login(key, "wrong")
+    auth.login("admin", "wrong")
+    user = administration.account(USER)
+    assert administration.guesses(user) == Guesses(recent_failures=6, locked_until=None)
+    clock.advance(86400)
+    assert administration.guesses(user) == Guesses(recent_failures=0, locked_until=None)
+
+
+@pytest.mark.parametrize("limit", [None, 1, 1000, 1500, 2000, 9999])
+def test_the_trail_is_told_whole(administration: Administration, query: Query, limit: int | None) -> None:
+    """Newest first, each row once, however long it is and however many happened at the same moment; or the first."""
+    query("DELETE FROM trail")
+    numbers = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 2500)"
+    columns = '(at, event, account_id, "by", detail)'
+    query(f"{numbers} INSERT INTO trail {columns} SELECT n / 7, 'logout', n, 'self', '{{}}' FROM numbers ORDER BY n")
+    told = [each.account_id for each in administration.history(limit=limit)]
+    assert told == list(range(2500, 0, -1))[:limit]
+
+
 # Roles and the console's configuration
 
 
 @pytest.mark.parametrize("code", ["", "two words", "line\nbreak", "\u200bhidden", "\u2003"])
 def test_codes_are_printable_and_without_spaces(code: str, administration: Administration) -> None:
     """Of roles and of permissions alike."""
-    with pytest.raises(errors.BadParameter):
+    with pytest.raises(errors.BadParameter, match=r"^code must"):
         administration.add_role(code, "name")
-    with pytest.raises(errors.BadParameter):
+    with pytest.raises(errors.BadParameter, match=r"^code must"):
+        administration.change_role("user", new_code=code)
+    with pytest.raises(errors.BadParameter, match=r"^permission must"):
         administration.grant("user", ["fine", code])
-    assert administration.roles()[1].permissions == ()
+    assert [(role.code, role.permissions) for role in administration.roles()[1:]] == [("user", ())]
+
+
+@pytest.mark.parametrize("number", [0, -1, TOO_MUCH])
+def test_an_id_fits_its_column(number: int, administration: Administration) -> None:
+    """From 1 on, of accounts and of roles alike."""
+    with pytest.raises(errors.BadParameter, match=r"^id must be from 1 to"):
+        administration.add_account("new", password=PASSWORD, account_id=number)
+    with pytest.raises(errors.BadParameter, match=r"^id must be from 1 to"):
+        administration.add_role("new", "New", role_id=number)
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "\ud800"])
@@ -304,7 +357,16 @@ def test_appcfg_is_a_json_object(value: str, administration: Administration) -> 
         (lambda verbs: verbs.set_disabled(USER, True), "account.disabled", {"account_id": 2}),
         (lambda verbs: verbs.set_disabled(USER, False), "account.enabled", {"account_id": 2}),
         (lambda verbs: verbs.end_sessions(USER), "account.logged_out", {"account_id": 2}),
+        (lambda verbs: verbs.enable_otp(USER), "otp.enabled", {"account_id": 2}),
+        (lambda verbs: verbs.disable_otp(USER), "otp.disabled", {"account_id": 2}),
+        (lambda verbs: verbs.unlock(USER), "account.unlocked", {"account_id": 2}),
+        (lambda verbs: verbs.delete_account(USER), "account.deleted", {"account_id": 2, "name": "user"}),
         (lambda verbs: verbs.add_role("new", "New"), "role.added", {"role": "new"}),
+        (
+            lambda verbs: verbs.change_role("user", new_code="new", name="New"),
+            "role.changed",
+            {"role": "user", "code": "new", "name": "New"},
+        ),
         (lambda verbs: verbs.grant("user", ["a", "b"]), "role.granted", {"role": "user", "permissions": ["a", "b"]}),
         (lambda verbs: verbs.revoke("user", ["a"]), "role.revoked", {"role": "user", "permissions": ["a"]}),
         (lambda verbs: verbs.set_appcfg("{}"), "appcfg.changed", {}),
@@ -323,12 +385,31 @@ def test_every_act_is_an_audit_event(
     assert {name: value for name, value in line.items() if name not in {"time", "level"}} == {"event": event, **fields}
 
 
+def test_a_role_that_is_deleted_is_an_audit_event(administration: Administration, log: Log) -> None:
+    """By its code: its name may be another's by now."""
+    administration.add_role("new", "New")
+    administration.delete_role("new")
+    assert [line["role"] for line in log.lines("role.deleted")] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("act", "cause"),
+    [
+        (lambda verbs: verbs.set_disabled(USER, True), "account.disabled"),
+        (lambda verbs: verbs.set_password(USER, "another-password"), "password.changed"),
+        (lambda verbs: verbs.end_sessions(USER), "account.logged_out"),
+        (lambda verbs: verbs.enable_otp(USER), "otp.enabled"),
+        (lambda verbs: verbs.disable_otp(USER), "otp.disabled"),
+    ],
+)
 @pytest.mark.usefixtures("token")
-def test_ended_sessions_are_an_audit_event(administration: Administration, log: Log) -> None:
+def test_ended_sessions_are_an_audit_event(
+    act: Callable[[Administration], object], cause: str, administration: Administration, log: Log
+) -> None:
     """What ended them, and how many they were."""
-    administration.set_disabled(USER, True)
+    act(administration)
     (line,) = log.lines("session.ended")
-    assert (line["cause"], line["account_id"], line["count"]) == ("account.disabled", 2, 1)
+    assert (line["cause"], line["account_id"], line["count"]) == (cause, 2, 1)
 
 
 # What a console or a terminal would show, and would run
@@ -397,10 +478,10 @@ def test_appcfg_has_its_length(administration: Administration) -> None:
 
 
 def test_the_made_up_password_has_128_bits(empty: Administration) -> None:
-    """22 characters of 64."""
+    """22 characters of 64: somebody has to type it."""
     password = empty.bootstrap(None)
     assert password is not None
-    assert len(password) * 6 >= 128
+    assert len(password) == math.ceil(128 / 6)
 
 
 def test_a_password_that_is_set_is_held_to_name_and_phone(administration: Administration) -> None:

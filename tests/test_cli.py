@@ -194,6 +194,7 @@ def test_account_list_finds(command: Commands) -> None:
     assert found("--search", "OË") == found("--search", "%") == ["Zoë%"]
     assert found("--search", PHONE[3:]) == found("--disabled") == ["user"]
     assert found("--role", "admin", "--search", "o") == ["Zoë%"]
+    assert found("--role", "user") == ["user"]
     assert found("--limit", "2") == ["admin", "user"]
     assert command.refusal("account", "list", "--role", "no").startswith("no role has this code")
 
@@ -356,6 +357,7 @@ def test_a_role_is_changed_and_deleted(command: Commands) -> None:
     command("account", "set", "user", "--role", "b")
     assert command.refusal("role", "delete", "b", "--yes").startswith("accounts have this role")
     assert command.refusal("role", "set", "b", "--code", "admin") == "this code is already in use"
+    assert command.refusal("role", "set", "b") == "what to set is missing"
     command("account", "set", "user", "--role", "user")
     command("role", "delete", "b", "--yes")
     assert [role["code"] for role in command.json("role", "list")] == ["admin", "user"]

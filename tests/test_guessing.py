@@ -659,7 +659,7 @@ def test_the_right_code_ends_the_row(door: Door, authenticator: Authenticator, c
 def test_an_administrator_opens_them_again(
     make_app: MakeApp, authenticator: Authenticator, clock: Clock, command: Commands, opens: str
 ) -> None:
-    """By `unlock`, or by enrolling anew; time alone does not."""
+    """By `unlock`, or by enrolling anew; time alone does not. There are as many again then."""
     door = door_of(make_app(None, **{ROW: "3"}))
     wrong_codes(door, authenticator, 3, clock)
     clock.advance(400 * DAY)
@@ -669,6 +669,7 @@ def test_an_administrator_opens_them_again(
     else:
         command("account", "unlock", "user")
         clock.advance(30)
+    assert [door(PASSWORD, code=authenticator.wrong_code()) for _ in range(2)] == [WRONG_CODE] * 2
     assert door(PASSWORD, code=authenticator.code()) == IN
 
 

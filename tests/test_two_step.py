@@ -95,7 +95,8 @@ def test_a_change_ends_the_accounts_sessions(
 def test_a_reset_replaces_seed_and_recovery_codes(
     door: Door, authenticator: Authenticator, command: Commands, clock: Clock
 ) -> None:
-    """What was enrolled before is worth nothing, even if it was never used."""
+    """What was enrolled before is worth nothing, even if it was never used; nor do its used steps matter."""
+    assert door(PASSWORD, code=authenticator.code(1)) == IN
     new = Authenticator(command.json("account", "otp", "user"), clock)
     assert door(PASSWORD, code=authenticator.recovery_codes[0]) == WRONG_CODE
     assert door(PASSWORD, code=authenticator.code()) == WRONG_CODE
