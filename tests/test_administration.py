@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,12 +13,14 @@ from authsvc import create_app, errors
 from authsvc.accounts import Guesses
 from authsvc.administration import Administration
 from authsvc.config import load
-from authsvc.identifiers import parse_key
+from authsvc.identifiers import Key, parse_key
 from authsvc.parts import parts
+from authsvc.store.repository import Repository
 from authsvc.store.schema import upgrade
 from tests.conftest import Clock, Log, MakeApp
 from tests.databases import PASSWORD, PHONE, SECRET_KEY, Databases, close
 from tests.dialects import Auth, Console, in_process
+from tests.servers import wait_for
 
 Query = Callable[..., list[Any]]
 
@@ -278,6 +280,54 @@ def test_the_trail_is_told_whole(administration: Administration, query: Query, l
     assert told == list(range(2500, 0, -1))[:limit]
 
 
+# At the same moment. Only PostgreSQL has more than one writer at a time.
+
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+@pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("act", [Administration.end_sessions, Administration.enable_otp, Administration.delete_account])
+def test_a_login_in_flight_is_waited_for(
+    act: Callable[[Administration, Key], object],
+    administration: Administration,
+    auth: Auth,
+    query: Query,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its session is not there yet, and ends with the others."""
+    count_login, acting = Repository.count_login, list[Future[object]]()
+
+    def count_login_and_see_somebody_wait(*arguments: Any, **values: Any) -> bool:
+        counted = count_login(*arguments, **values)
+        acting.append(administrator.submit(act, administration, USER))
+        wait_for(lambda: acting[0].done() or query(WAITING))
+        return counted
+
+    monkeypatch.setattr(Repository, "count_login", count_login_and_see_somebody_wait)
+    with ThreadPoolExecutor(1) as administrator:
+        token = auth.token("user", PASSWORD)
+        acting[0].result()
+    assert auth.verify(token).status == 401
+
+
+@pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    "act",
+    [lambda verbs: verbs.add_account("new", password=PASSWORD), lambda verbs: verbs.add_role("new", "New")],
+    ids=["account", "role"],
+)
+def test_whoever_numbers_rows_does_it_alone(
+    act: Callable[[Administration], object], administration: Administration, app: Flask, query: Query
+) -> None:
+    """Who brings ids along, as an import does, and numbers on behind the highest is waited for."""
+    with ThreadPoolExecutor(1) as administrator:
+        with parts(app).database.write(exclusive=True):
+            adding = administrator.submit(act, administration)
+            wait_for(lambda: adding.done() or query(WAITING))
+            assert not adding.done()
+        adding.result()
+
+
 # Roles and the console's configuration
 
 
@@ -454,6 +504,14 @@ def test_a_role_may_be_called_what_an_account_may_not(administration: Administra
     """All digits, for one: nobody logs in with it."""
     administration.add_role("new", "2026")
     assert administration.roles()[-1].name == "2026"
+
+
+def test_a_permission_fits_its_column(administration: Administration) -> None:
+    """63 bits, as columns have them."""
+    administration.change_account(USER, permission=TOO_MUCH - 1)
+    with pytest.raises(errors.BadParameter, match=r"^permission must be from 0 to 9223372036854775807$"):
+        administration.change_account(USER, permission=TOO_MUCH)
+    assert administration.account(USER).permission == TOO_MUCH - 1
 
 
 @pytest.mark.parametrize("act", ["add_role", "grant"])
