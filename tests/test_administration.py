@@ -21,6 +21,7 @@ from tests.conftest import Clock, Log, MakeApp
 from tests.databases import PASSWORD, PHONE, SECRET_KEY, Databases, close
 from tests.dialects import Auth, Console, in_process
 from tests.servers import wait_for
+from tests.test_two_step import WAITING
 
 Query = Callable[..., list[Any]]
 
@@ -281,8 +282,6 @@ def test_the_trail_is_told_whole(administration: Administration, query: Query, l
 
 
 # At the same moment. Only PostgreSQL has more than one writer at a time.
-
-WAITING = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 @pytest.mark.parametrize("databases", ["postgresql"], indirect=True)

@@ -30,6 +30,7 @@ from tests.servers import wait_for
 
 GUESS = "not-the-password"
 NEW_KEY = "the-key-that-comes-after-a-rotation-of-keys"
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 Query = Callable[..., list[Any]]
 Login = Callable[[str], str]
@@ -330,19 +331,43 @@ def test_an_enrolment_and_a_recovery_at_the_same_moment_both_succeed(
     Only PostgreSQL locks rows, and could let the two wait for each other.
     """
     auth, count_login = Auth(in_process(app)), Repository.count_login
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with ThreadPoolExecutor(1) as administrator:
         reset = []
 
         def count_login_when_the_reset_waits(*arguments: Any, **values: Any) -> bool:
             reset.append(administrator.submit(command, "account", "otp", "user"))
-            wait_for(lambda: query(waiting))
+            wait_for(lambda: query(WAITING))
             return count_login(*arguments, **values)
 
         monkeypatch.setattr(Repository, "count_login", count_login_when_the_reset_waits)
         token = auth.token("user", f"{PASSWORD},{authenticator.recovery_codes[0]}")
         reset[0].result()
     assert auth.verdict(auth.verify(token)) == (401, TOKEN_REVOKED.reason)
+
+
+@pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("change", [[], ["--off"]], ids=["on", "off"])
+def test_a_recovery_during_a_change_comes_too_late(
+    app: Flask,
+    authenticator: Authenticator,
+    command: Commands,
+    query: Query,
+    monkeypatch: pytest.MonkeyPatch,
+    change: list[str],
+) -> None:
+    """The other way round: it waits, and its code is void then."""
+    door, replace = door_of(app), Repository.replace_recovery_codes
+    with ThreadPoolExecutor(1) as owner:
+        login = []
+
+        def replace_while_a_login_waits(*arguments: Any) -> None:
+            replace(*arguments)
+            login.append(owner.submit(door, PASSWORD, code=authenticator.recovery_codes[0]))
+            wait_for(lambda: query(WAITING))
+
+        monkeypatch.setattr(Repository, "replace_recovery_codes", replace_while_a_login_waits)
+        command("account", "otp", "user", *change)
+        assert login[0].result() == WRONG_CODE
 
 
 @pytest.mark.parametrize("cut", [slice(0, -1), slice(1, None), slice(0, 14)])
