@@ -18,7 +18,6 @@ from authsvc.sessions import LiveSession
 from authsvc.store import causes, tables, timeouts
 from authsvc.store.repository import LIVE_SESSIONS
 
-_CONNECTIONS = 16
 _PATIENCE = f"busy_timeout = {int(timeouts.WRITER * 1000)}"
 
 
@@ -38,8 +37,8 @@ class Sqlite:
 
     @staticmethod
     def pool(connections: int) -> dict[str, int]:
-        """How many connections to keep: a file has room for all, and checks that wait for one take a third longer."""
-        return {"pool_size": max(connections, _CONNECTIONS), "max_overflow": 0}
+        """How many connections to keep: all that are made."""
+        return {"pool_size": connections, "max_overflow": 0}
 
     def check(self, id_hash: bytes) -> LiveSession | None:
         """A session with its account.
