@@ -5,33 +5,12 @@ under way shares the next. Nobody waits for company: who comes alone asks alone,
 """
 
 import threading
-import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
-
-
-class _Batch(Generic[_K, _V]):
-    """Keys that are looked up together, and what was found."""
-
-    def __init__(self) -> None:
-        self.keys: list[_K] = []
-        self.values: Mapping[_K, _V] = {}
-        self.error: BaseException | None = None
-        self._pending = threading.Lock()
-        self._pending.acquire()
-
-    def finish(self) -> None:
-        """Let those go on who wait."""
-        self._pending.release()
-
-    def wait(self) -> None:
-        """Return when it is finished."""
-        # One lets the next go on: woken all at once, threads would only wait again, for the interpreter's lock.
-        with self._pending:
-            pass
 
 
 class Batcher(Generic[_K, _V]):
@@ -43,37 +22,27 @@ class Batcher(Generic[_K, _V]):
         self._patience = patience
         self._lock = threading.Lock()
         self._turn = threading.Lock()
-        self._next = _Batch[_K, _V]()
+        self._next: tuple[list[_K], Future[Mapping[_K, _V]]] = [], Future()
 
     def get(self, key: _K) -> _V | None:
         """The value of `key`, looked up after this call began; None where it has none. Raises what the lookup does."""
         with self._lock:
-            batch = self._next
-            batch.keys.append(key)
-            is_first = len(batch.keys) == 1
+            keys, found = self._next
+            keys.append(key)
+            is_first = len(keys) == 1
         if is_first:
-            self._look_up_all(batch)
-        else:
-            batch.wait()
-        if batch.error:
-            raise batch.error
-        return batch.values.get(key)
+            self._look_up_all(keys, found)
+        return found.result().get(key)
 
-    def _look_up_all(self, batch: _Batch[_K, _V]) -> None:
+    def _look_up_all(self, keys: list[_K], found: Future[Mapping[_K, _V]]) -> None:
         is_our_turn = self._turn.acquire(timeout=self._patience)
-        # Who is about to ask, and only waits for the interpreter's lock, can come along.
-        size = 0
-        while size < len(batch.keys):
-            size = len(batch.keys)
-            time.sleep(0)
         # Before it is looked up: who comes later must not be told what was true before, such as a session's being live.
         with self._lock:
-            self._next = _Batch()
+            self._next = [], Future()
         try:
-            batch.values = self._look_up(batch.keys)
-        except BaseException as error:  # noqa: BLE001 - told to all who wait
-            batch.error = error
+            found.set_result(self._look_up(keys))
+        except BaseException as error:  # noqa: BLE001 - told by result(), to all who wait
+            found.set_exception(error)
         finally:
             if is_our_turn:
                 self._turn.release()
-            batch.finish()

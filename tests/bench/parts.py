@@ -371,10 +371,10 @@ def _flooded(server: Server, contestant: Contestant, seconds: float) -> _Flooded
 
 
 def _guesses(log_file: Path, begin: int) -> int:
-    """How many wrong guesses a log tells of, from an offset on."""
+    """How many wrong guesses a log tells of, from an offset on: nothing else is refused."""
     with log_file.open("rb") as log:
         log.seek(begin)
-        return log.read().count(b'"cause": "wrong_password", "account_id"')
+        return log.read().count(b'"event": "login.refused"')
 
 
 def _answers(server: Server, token: str) -> bool:

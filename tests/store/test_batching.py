@@ -48,7 +48,7 @@ class Crowd:
         return futures
 
     def _arrived(self) -> int:
-        return sum(map(len, self.lookup.asked)) + len(self.batcher._next.keys)
+        return sum(map(len, self.lookup.asked)) + len(self.batcher._next[0])
 
 
 @pytest.fixture
