@@ -163,7 +163,7 @@ def test_a_seed_that_is_no_longer_so_is_left_alone(database: Database) -> None:
     """A login that is faster has renewed it; it is counted what was changed."""
     with database.write() as repository:
         repository.bulk.change_accounts([{"name_key": name, "otp_seed": name} for name in ("admin", "user")])
-        old = [{"owner": 1, "old": "admin", "new": "new"}, {"owner": 2, "old": "admin", "new": "new"}]
+        old = [{"owner": 1, "old": "admin", "new": "new"}, {"owner": 2, "old": "renewed", "new": "new"}]
         assert repository.bulk.change_seeds(old) == 1
     assert database.read(lambda repository: repository.bulk.seeds(0)) == [(1, "new"), (2, "user")]
 

@@ -58,7 +58,7 @@ def test_a_file_stays_where_it_is(url: str, path: Path) -> None:
         ),
         ("postgresql://u:p@db:port/authsvc", "is not a database URL"),
         ("postgresql://u:p,p@db:port/authsvc", "is not a database URL"),
-        ("postgresql://u:p,p@s@db:port/authsvc", "is not a database URL"),
+        ("postgresql://u:p@s,s@db:port/authsvc", "is not a database URL"),
         ("postgresql://u:p@a b/authsvc", "has a host that cannot be one: in a password, write / ? # as %2F %3F %23"),
         (
             "postgresql://u:p@db/authsvc?pgbouncer=true",
