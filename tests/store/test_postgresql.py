@@ -276,7 +276,7 @@ class Wired(_Connection):
     def __init__(self, server: Answers) -> None:
         self._at, self.statements, self.is_closed = server, list[str](), False
 
-    def __del__(self) -> None:
+    def __del__(self, *_: Any) -> None:
         """Nothing is open."""
 
     @classmethod

@@ -222,7 +222,7 @@ def test_a_check_that_hangs_holds_no_other_up(make_backend: Callable[..., tuple[
             gate.wait()
         return [] if parameters == (b"absent",) else list(parameters)
 
-    backend, _ = make_backend("a.db", fetch)
+    backend: Any = make_backend("a.db", fetch)[0]
     with ThreadPoolExecutor(1) as other:
         try:
             hanging = other.submit(backend.check, b"hangs")
