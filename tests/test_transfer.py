@@ -20,10 +20,13 @@ from sqlalchemy import create_engine, text
 
 from authsvc import create_app
 from authsvc.config import load
+from authsvc.errors import ChangedMeanwhile
 from authsvc.parts import parts
 from authsvc.store.schema import upgrade
+from authsvc.transfer import Imported
+from authsvc.upkeep import Foreign
 from tests.conftest import Authenticator, Clock, Commands, MakeApp
-from tests.databases import NOW, PASSWORD, SECRET_KEY, Databases, cheap_passwords, close
+from tests.databases import NOW, PASSWORD, PHONE, SECRET_KEY, Databases, cheap_passwords, close
 from tests.dialects import Auth, Console, in_process
 from tests.servers import ROOT
 
@@ -34,6 +37,15 @@ MD5 = {"digest": "E4EF2A290589A23EFE1565BB698437F5", "salt": "whatclickme", "id"
 MD5_PASSWORD = "123456"
 STORED = cheap_passwords().hash(PASSWORD)
 NEW = {"name": "new", "password_hash": STORED}
+SESSION = {
+    "id_hash": "ab" * 32,
+    "account_id": 1,
+    "opened": "2026-01-01T00:00:00+00:00",
+    "last_seen": "2026-01-01T00:00:00+00:00",
+    "ends": "2027-01-01T00:00:00+00:00",
+    "address": "::1",
+    "user_agent": "",
+}
 
 
 def lines(*documents: object) -> str:
@@ -80,6 +92,17 @@ def refused(command: Commands, write: Callable[..., str]) -> Callable[..., list[
         return told
 
     return refused
+
+
+def import_file(app: Flask, path: str, progress: Callable[[str, int], None] = lambda *_: None) -> Imported:
+    """Imports a file of which nothing is to be told."""
+    told = list[object]()
+    hear = lambda *line: told.append(line)  # noqa: E731
+    try:
+        with Path(path).open("rb") as file:
+            return parts(app).transfer.import_lines(file, dry_run=False, tell=hear, warn=hear, progress=progress)
+    finally:
+        assert told == []
 
 
 # The round
@@ -187,6 +210,44 @@ def test_an_export_is_one_moment(app: Flask, command: Commands) -> None:
     ]
 
 
+def test_an_export_has_sessions_only_where_they_are_asked_for(app: Flask, auth: Auth) -> None:
+    """They are of use with the same secret key only."""
+    auth.token("user", PASSWORD)
+    export = parts(app).transfer.export
+    assert not [line for line in export() if line.startswith('{"session"')]
+    assert len([line for line in export(sessions=True) if line.startswith('{"session"')]) == 1
+
+
+def test_what_is_there_may_come_again(
+    bring: Import, command: Commands, auth: Auth, authenticator: Authenticator, query: Query
+) -> None:
+    """Nothing changes and nobody has to log in again, even where a hash is of no use."""
+    token = auth.token("user", f"{PASSWORD},{authenticator.code()}")
+    query("UPDATE account SET password_hash = 'broken' WHERE id = 1")
+    exported = command("data", "export", "--sessions")
+    for again in (command("data", "export"), exported):
+        assert bring(*again.splitlines()) == ""
+        assert auth.verify(token).status == 200
+    assert command("data", "export", "--sessions") == exported
+
+
+def test_a_file_may_be_longer_than_what_is_done_at_a_time(bring: Import, command: Commands) -> None:
+    """Nothing of it is lost or comes twice, neither in nor out; what is left out is told wherever it stands."""
+    numbers = range(1001, 1502)
+    strangers = {1001: 98, 1501: 99}
+    accounts = [NEW | {"id": n, "name": f"a{n}", "created_by": strangers.get(n, 1)} for n in numbers]
+    sessions = [SESSION | {"id_hash": f"{n:064x}", "account_id": n} for n in numbers]
+    told = bring(*[{"account": each} for each in accounts], *[{"session": each} for each in sessions])
+    assert told.splitlines() == [
+        "line 1: note: created_by: no account has the id 98: left out",
+        "line 501: note: created_by: no account has the id 99: left out",
+    ]
+    exported = [json.loads(line) for line in command("data", "export", "--sessions").splitlines()]
+    came = [line["account"] for line in exported if "account" in line][2:]
+    assert [(each["id"], each["created_by"]) for each in came] == [(n, None if n in strangers else 1) for n in numbers]
+    assert [line["session"] for line in exported if "session" in line] == sessions
+
+
 def test_an_export_is_for_its_owner_alone(command: Commands, tmp_path: Path) -> None:
     """Whatever stood there before."""
     path = tmp_path / "all.jsonl"
@@ -208,7 +269,8 @@ def test_an_export_that_cannot_be_written_says_so(command: Commands, tmp_path: P
 
 def test_an_account_comes_with_its_hash(bring: Import, auth: Auth, command: Commands) -> None:
     """And logs in."""
-    assert bring({"account": NEW | {"phone": "13900000000", "role": "admin", "created": "2020-01-01 00:00:00"}}) == ""
+    told = {"phone": "13900000000", "role": "admin", "role_id": 1, "created": "2020-01-01 00:00:00"}
+    assert bring({"account": NEW | told}) == ""
     assert auth.login("new", PASSWORD).status == 200
     assert command.json("account", "show", "new") | {"last_login": None} == {
         "id": 3,
@@ -223,6 +285,28 @@ def test_an_account_comes_with_its_hash(bring: Import, auth: Auth, command: Comm
         "locked_until": None,
         "recent_failures": 0,
     }
+
+
+def test_a_new_account_may_tell_no_more_than_name_and_password(bring: Import, command: Commands) -> None:
+    """It is made now, for the role `user`."""
+    bring({"account": NEW})
+    shown = command.json("account", "show", "new")
+    assert (shown["role"], shown["created"], shown["last_login"]) == ("user", "2026-02-02T02:40:00+00:00", None)
+
+
+def test_no_account_gets_a_role_that_is_gone(command: Commands, refused: Callable[..., list[str]]) -> None:
+    """`user` is not always there."""
+    command("account", "delete", "user", "--yes")
+    assert refused({"role": {"id": 2, "code": "role-2"}}, {"account": NEW}) == [
+        "line 2: no role has the code user; roles come before accounts"
+    ]
+
+
+def test_a_phone_that_another_account_has_is_left_out(bring: Import, query: Query) -> None:
+    """And told; an account's own is no other's."""
+    assert bring({"account": {"id": 1, "phone": "13900000000"}}, {"account": {"id": 2, "phone": PHONE}}) == ""
+    assert bring({"account": NEW | {"phone": PHONE}}) == "line 1: note: phone is in use by another account: left out"
+    assert query("SELECT phone FROM account ORDER BY id") == [("13900000000",), (PHONE,), (None,)]
 
 
 def test_a_line_changes_what_it_tells(bring: Import, command: Commands) -> None:
@@ -296,8 +380,40 @@ def test_what_must_end_sessions_ends_them(bring: Import, auth: Auth) -> None:
     admin, user = auth.token("admin", PASSWORD), auth.token("user", PASSWORD)
     bring({"account": {"id": 1, "permission": 3}}, {"account": {"id": 2, "password_hash": STORED}})
     assert [auth.verify(token).status for token in (admin, user)] == [200, 401]
-    bring({"account": {"id": 1, "disabled": True}})
-    assert auth.verify(admin).status == 401
+    for disabled in (True, False):
+        bring({"account": {"id": 1, "disabled": disabled}})
+        assert auth.verify(admin).status == 401
+
+
+def test_a_seed_is_its_accounts_alone(
+    bring: Import, refused: Callable[..., list[str]], command: Commands, query: Query
+) -> None:
+    """Also where the line names its account by name; an account without an id yet has none."""
+    for name in ("admin", "user"):
+        command("account", "otp", name)
+    of_admin, of_user = (seed for (seed,) in query("SELECT otp_seed FROM account ORDER BY id"))
+    bring({"account": {"name": "admin", "otp_seed": of_admin}}, {"account": {"name": "user", "otp_seed": of_user}})
+    damaged = "otp_seed is damaged, or of another account or secret key"
+    assert refused({"account": {"name": "user", "otp_seed": of_admin}}, {"account": NEW | {"otp_seed": of_admin}}) == [
+        f"line 1: {damaged}",
+        f"line 2: {damaged}",
+    ]
+
+
+def test_a_seed_that_is_taken_away_ends_sessions(bring: Import, auth: Auth, authenticator: Authenticator) -> None:
+    """As turning two-step verification off does."""
+    token = auth.token("user", f"{PASSWORD},{authenticator.code()}")
+    bring({"account": {"id": 2, "otp_seed": None}})
+    assert auth.verify(token).status == 401
+    assert auth.login("user", PASSWORD).status == 200
+
+
+def test_sessions_that_are_imported_are_taken_for_ours(app: Flask, make_app: MakeApp, bring: Import) -> None:
+    """However long our secret key is used here."""
+    for each in (make_app(AUTHSVC_SECRET_KEY="another-key-that-nobody-has-used-before-now"), app):
+        parts(each).upkeep.meet_key()
+    bring({"session": SESSION})
+    assert parts(app).upkeep.meet_key() == Foreign(0, 0)
 
 
 def test_a_dry_run_changes_nothing(command: Commands, write: Callable[..., str]) -> None:
@@ -318,10 +434,65 @@ def test_a_dry_run_changes_nothing(command: Commands, write: Callable[..., str])
 
 
 def test_an_import_is_on_the_trail(bring: Import, command: Commands) -> None:
-    """How much it made."""
-    bring({"account": NEW}, {"account": NEW | {"name": "two"}})
+    """How many of each it made and changed."""
+    bring(
+        *[{"role": {"code": code, "name": code}} for code in ("one", "two", "three")],
+        *[{"role": {"code": code, "name": code}} for code in ("admin", "user")],
+        *[{"account": NEW | {"name": name}} for name in ("one", "two", "three")],
+        *[{"account": {"name": name, "permission": 1}} for name in ("admin", "user")],
+        *[{"session": SESSION | {"id_hash": digits * 32}} for digits in ("ab", "cd")],
+        {"appcfg": "{}"},
+    )
     newest = command.json("history")[0]
-    assert (newest["event"], newest["detail"]["accounts_made"]) == ("data.imported", 2)
+    assert newest["event"] == "data.imported"
+    assert newest["detail"] == {
+        "roles_made": 3,
+        "roles_changed": 2,
+        "accounts_made": 3,
+        "accounts_changed": 2,
+        "sessions": 2,
+        "appcfg": 1,
+    }
+
+
+def test_how_far_it_is_is_told(app: Flask, write: Callable[..., str]) -> None:
+    """Up to which line it is read, and how many of the passwords, which take longest, are hashed."""
+    told = list[tuple[str, int]]()
+    path = write(
+        {"account": {"id": 2, "sa_plus_md5": MD5}},
+        {"account": {"id": 9, "name": "nine", "sa_plus_md5": MD5}},
+        {"account": {"name": "ten", "sa_plus_md5": MD5}},
+        *[{"account": NEW | {"name": f"a{n}"}} for n in range(200)],
+    )
+    import_file(app, path, lambda what, count: told.append((what, count)))
+    assert told == [("lines", 200), ("lines", 203), *[("passwords", count) for count in (1, 2, 3)]]
+
+
+@pytest.mark.parametrize(
+    ("line", "change"),
+    [
+        ({"role": {"code": "new", "name": "新"}}, ["role", "add", "new", "--name", "new"]),
+        ({"account": NEW}, ["account", "add", "New", "--password-stdin"]),
+        ({"account": {"id": 2, "permission": 5}}, ["account", "delete", "user", "--yes"]),
+        ({"account": {"id": 2, "name": "renamed"}}, ["account", "delete", "user", "--yes"]),
+        ({"session": SESSION | {"account_id": 2}}, ["account", "delete", "user", "--yes"]),
+    ],
+    ids=["role", "account", "change", "name", "session"],
+)
+def test_nothing_is_done_where_something_changed_meanwhile(
+    app: Flask, command: Commands, write: Callable[..., str], line: object, change: list[str]
+) -> None:
+    """After the look at the whole file, while passwords are hashed."""
+    path, after = write(line, {"account": {"name": "slow", "sa_plus_md5": MD5}}), list[str]()
+
+    def meddle(what: str, _: int) -> None:
+        if what == "passwords":
+            command(*change, stdin="another-password")
+            after.append(command("data", "export", "--sessions"))
+
+    with pytest.raises(ChangedMeanwhile):
+        import_file(app, path, meddle)
+    assert [command("data", "export", "--sessions")] == after
 
 
 # Lines that cannot be used
@@ -355,7 +526,16 @@ def test_an_import_is_on_the_trail(bring: Import, command: Commands) -> None:
         ([{"role": {"id": 2, "code": "x"}}], ["line 1: role 2 is user here, and accounts have it"]),
         ([{"role": {"id": 2}}, {"role": {"code": "user"}}], ["line 2: role is that of line 1, too"]),
         ([{"appcfg": "{}"}, {"appcfg": "{}"}], ["line 2: appcfg is that of line 1, too"]),
+        (
+            [{"account": {"id": 2, "permission": 1}}, {"account": {"name": "USER", "permission": 2}}],
+            ["line 2: name is that of line 1, too"],
+        ),
+        (
+            [{"role": {"id": 9, "code": "a", "name": "x"}}, {"role": {"id": 9, "code": "b", "name": "x"}}],
+            ["line 2: role's id is that of line 1, too"],
+        ),
         ([{"session": {"id_hash": "ab" * 32}}], ["line 1: session has no account_id"]),
+        ([{"session": SESSION}, {"session": SESSION}], ["line 2: session is that of line 1, too"]),
         ([{"account": {"id": 2**63}}, "[", {"account": NEW}], ["line 1: account id must be", "line 2: is not JSON"]),
     ],
 )
@@ -374,11 +554,8 @@ def test_an_empty_file_is_told(command: Commands, write: Callable[..., str]) -> 
 
 def test_sessions_of_nobody_are_refused(refused: Callable[..., list[str]]) -> None:
     """They need their account, in the file or there."""
-    at = "2026-01-01T00:00:00Z"
-    session = {"id_hash": "ab" * 32, "opened": at, "last_seen": at, "ends": at, "address": "::1", "user_agent": ""}
-    assert refused(
-        {"session": session | {"account_id": 9}}, {"session": session | {"id_hash": "cd" * 32, "account_id": 1}}
-    ) == ["line 1: no account has the id 9"]
+    of_nobody = SESSION | {"id_hash": "cd" * 32, "account_id": 9}
+    assert refused({"session": of_nobody}, {"session": SESSION}) == ["line 1: no account has the id 9"]
 
 
 def test_an_import_that_is_broken_off_does_nothing(database_url: str, query: Query) -> None:
@@ -422,17 +599,11 @@ def test_people_log_in_meanwhile(app: Flask, write: Callable[..., str]) -> None:
 
     thread = threading.Thread(target=log_in)
     thread.start()
-    told = list[object]()
-    hear = lambda *line: told.append(line)  # noqa: E731
     try:
-        with Path(path).open("rb") as file:
-            imported = parts(app).transfer.import_lines(
-                file, dry_run=False, tell=hear, warn=hear, progress=lambda *_: None
-            )
+        imported = import_file(app, path)
     finally:
         ended.set()
         thread.join()
-    assert told == []
     assert imported.accounts_made == 3000
     assert set(answers) == {200}
 
@@ -452,6 +623,15 @@ def test_its_password_logs_in_and_is_hashed_anew(bring: Import, console: Console
     ((renewed,),) = query(stored)
     assert renewed.startswith("$argon2id$")
     assert console.login("sa", MD5_PASSWORD).json["code"] == 200
+
+
+def test_its_password_takes_the_place_of_another(bring: Import, auth: Auth) -> None:
+    """Of an account that is found by its id, with its name or without; sessions end."""
+    token = auth.token("user", PASSWORD)
+    bring({"account": {"id": 1, "name": "Admin", "sa_plus_md5": MD5}}, {"account": {"id": 2, "sa_plus_md5": MD5}})
+    assert auth.verify(token).status == 401
+    assert [auth.login(name, MD5_PASSWORD).status for name in ("admin", "user")] == [200, 200]
+    assert auth.login("user", PASSWORD).status == 403
 
 
 @pytest.fixture

@@ -72,3 +72,38 @@ def test_each_failure_has_its_phrase(url: str, cause: str, postgres: Postgres, t
     assert {line["cause"] for line in lines if "cause" in line} == {f"unavailable: {cause}"}
     assert SECRET not in log.text
     close(app)
+
+
+class DriverError(Exception):
+    """What a driver raises."""
+
+    def __init__(self, text: str = "", **codes: str | None) -> None:
+        super().__init__(text)
+        vars(self).update(codes)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (DriverError(sqlstate="57014"), causes.SLOW),
+        (DriverError(sqlstate="53100"), "its disk is full"),
+        (DriverError(sqlite_errorname="SQLITE_BUSY"), causes.WRITER),
+        (DriverError(sqlite_errorname="SQLITE_BUSY_SNAPSHOT"), causes.WRITER),
+        (DriverError(sqlite_errorname="SQLITE_IOERR_WRITE"), "its disk cannot be read or written"),
+        (DriverError("No Such Table: account", sqlite_errorname="SQLITE_ERROR"), causes.TABLES),
+        (DriverError("the database system is Starting Up", sqlstate="57P03"), "it is starting or stopping"),
+        (
+            DriverError("terminating connection due to administrator command", sqlstate="57P01"),
+            "it ended the connection",
+        ),
+        (DriverError("connection is lost", sqlstate=None), "it ended the connection"),
+        (DriverError("connection timeout expired"), causes.SILENT),
+        # It tells of a row, not of the database: its text may say anything.
+        (DriverError("timeout", sqlstate="23505"), None),
+        (DriverError("whatever", sqlstate="57P05"), None),
+        (DriverError("whatever"), None),
+    ],
+)
+def test_a_code_says_more_than_a_text(error: Exception, cause: str | None) -> None:
+    """Texts count where there is no code, or one that is met in connecting."""
+    assert causes.known_cause(error) == cause

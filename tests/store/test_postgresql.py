@@ -1,18 +1,28 @@
 """What PostgreSQL may be like: its roles, encodings, limits, and what becomes of connections."""
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import argon2
 import psycopg
 import pytest
-from sqlalchemy import make_url
+from flask import Flask
+from sqlalchemy import exc, make_url
 
+from authsvc.errors import Unavailable
+from authsvc.metrics import Metrics
+from authsvc.parts import parts
 from authsvc.passwords import Passwords
-from authsvc.store import db
+from authsvc.store import causes, db, timeouts
+from authsvc.store.database import Database
+from authsvc.store.postgresql import Connector, Postgresql, _Connection
+from authsvc.store.repository import Repository
 from tests.conftest import Commands, Log, MakeApp, StartServer
-from tests.databases import PASSWORD, PostgresDatabases, fill
+from tests.databases import NOW, PASSWORD, PostgresDatabases, close, fill
 from tests.deployment import blocks
 from tests.dialects import Auth, in_process
 from tests.postgres import Postgres, running_postgres
@@ -162,3 +172,349 @@ def test_data_check_tells_where_there_is_no_room(make_app: MakeApp) -> None:
     assert result.exit_code == 1
     assert "authsvc.W011: may open 120 connections" in result.stdout
     assert "authsvc.W011" not in Commands(make_app(AUTHSVC_WORKERS="2")).run("data", "check").stdout
+
+
+# In this process
+
+
+def test_what_numbers_rows_is_done_by_one_at_a_time(app: Flask, tmp_path: Path) -> None:
+    """An import, or an account or a role with an id of its own; other writers go on."""
+    database, transfer = parts(app).database, parts(app).transfer
+    path = tmp_path / "roles.jsonl"
+    path.write_text('{"role": {"code": "new", "name": "new"}}\n')
+    ignore = lambda *_: None  # noqa: E731
+    with database.write(exclusive=True):
+        with pytest.raises(Unavailable, match=causes.SLOW), path.open("rb") as file:
+            transfer.import_lines(file, dry_run=False, tell=ignore, warn=ignore, progress=ignore)
+        with database.write() as repository:
+            repository.grant(1, "new")
+    with path.open("rb") as file:
+        assert transfer.import_lines(file, dry_run=False, tell=ignore, warn=ignore, progress=ignore).roles_made == 1
+
+
+def test_a_check_that_took_long_is_not_tried_again(make_app: MakeApp, database_url: str) -> None:
+    """The caller waits: it is told what is wrong, and it counts once."""
+    counted = Errors()
+    with (app := make_app()).app_context():
+        database = Database(db.engine, lambda: NOW, counted, keeps_one=True)
+    assert database.check(b"") is None
+    with psycopg.connect(database_url) as other:
+        other.execute("LOCK TABLE session")
+        started = time.monotonic()
+        with pytest.raises(Unavailable, match=causes.SLOW):
+            database.check(b"")
+        assert time.monotonic() - started < 2 * timeouts.LOCK
+        assert counted.number == 1
+    assert database.check(b"") is None
+    close(app)
+
+
+class Errors(Metrics):
+    """How often the database did not do what it was asked."""
+
+    number = 0
+
+    def database_error(self) -> None:
+        """Count one more."""
+        self.number += 1
+
+
+def test_connections_that_were_cut_are_made_anew(app: Flask, database_url: str) -> None:
+    """Whatever is asked for first; nobody is told."""
+    database = parts(app).database
+
+    def write() -> None:
+        with database.write():
+            pass
+
+    def snapshot() -> None:
+        with database.snapshot() as repository:
+            repository.roles()
+
+    with app.app_context(), psycopg.connect(database_url, autocommit=True) as other:
+        for way in (lambda: database.check(b""), lambda: database.read(Repository.roles), write, snapshot):
+            with db.engine.connect(), db.engine.connect():
+                pass
+            database.check(b"")
+            other.execute(PostgresDatabases._DISCONNECT)
+            way()
+
+
+def test_a_server_that_falls_silent_is_given_up(server: Postgres, make_app: MakeApp) -> None:
+    """And its connections with it: a late result reaches nobody."""
+    server.execute("CREATE DATABASE silent")
+    fill(server.url("silent"))
+    database = parts(make_app(AUTHSVC_DATABASE_URL=server.url("silent"))).database
+    assert database.check(b"") is None
+    with server.frozen(), pytest.raises(Unavailable, match=causes.SILENT):
+        database.check(b"")
+    assert database.check(b"") is None
+
+
+# Connecting
+
+
+class Answers:
+    """What is at one address."""
+
+    def __init__(self, **said: Any) -> None:
+        self.is_up, self.is_standby, self.encoding = True, False, "UTF8"
+        self.system: int | None = 1
+        self.timeline = 1
+        self.pid = 7
+        vars(self).update(said)
+
+
+class Wired(_Connection):
+    """A connection to one of `servers`, by host; `asked` tells in which order they were tried."""
+
+    servers: ClassVar[dict[str, Answers]] = {}
+    asked: ClassVar[list[dict[str, Any]]] = []
+    pid = 7  # as a pooler's client knows it
+    prepare_threshold: int | None = 5
+
+    def __init__(self, server: Answers) -> None:
+        self._at, self.statements, self.is_closed = server, list[str](), False
+
+    def __del__(self, *_: Any) -> None:
+        """Nothing is open."""
+
+    @classmethod
+    def connect(cls, **parameters: Any) -> "Wired":  # type: ignore[override]
+        """Connect, or fail."""
+        cls.asked.append(parameters)
+        server = cls.servers[parameters["host"]]
+        if not server.is_up:
+            raise psycopg.OperationalError(f"{parameters['host']} refused")
+        return cls(server)
+
+    @property
+    def info(self) -> Any:
+        """What is known without asking."""
+        status = {"server_encoding": self._at.encoding}
+        return SimpleNamespace(parameter_status=status.get, backend_pid=self.pid)
+
+    @property
+    def autocommit(self) -> bool:
+        """Whether each statement is a transaction."""
+        return "autocommit" in self.statements
+
+    @autocommit.setter
+    def autocommit(self, value: bool) -> None:
+        self.statements += ["autocommit"] * value
+
+    def execute(self, statement: str, **_: Any) -> Any:  # type: ignore[override]
+        """Answer as that server would."""
+        assert self.autocommit
+        self.statements.append(statement)
+        if "pg_is_in_recovery" in statement:
+            return [(self._at.is_standby, self._at.pid)]
+        if "pg_control_system" in statement and self._at.system is None:
+            raise psycopg.errors.InsufficientPrivilege
+        return [(self._at.system, self._at.timeline)]
+
+    def close(self) -> None:
+        """Be closed."""
+        self.is_closed = True
+
+
+class Net:
+    """Servers, and a connector that reaches them."""
+
+    def __init__(self, **servers: Answers) -> None:
+        self.servers, self.asked, self.made = servers, list[dict[str, Any]](), list[Wired]()
+
+        class Here(Wired):
+            def __init__(wired, server: Answers) -> None:  # noqa: N805
+                super().__init__(server)
+                self.made.append(wired)
+
+        Here.servers, Here.asked = servers, self.asked
+        self.connector = Connector(Here)
+
+    def connect(self, **parameters: Any) -> tuple[Any, dict[str, Any]]:
+        """A connection, and what the pool keeps with it."""
+        record = SimpleNamespace(info={})
+        hosts = {"host": ",".join(self.servers), "port": "5432"}
+        connection = self.connector(None, record, (), hosts | parameters)  # type: ignore[arg-type]
+        return connection, record.info
+
+    def tried(self) -> list[str]:
+        """The hosts that were tried since this was asked last."""
+        hosts = [parameters["host"] for parameters in self.asked]
+        self.asked.clear()
+        return hosts
+
+
+def test_the_last_primary_is_tried_first() -> None:
+    """Until it is no longer there: to ask one that is down may cost seconds."""
+    net = Net(a=Answers(is_up=False), b=Answers(), c=Answers())
+    net.connect()
+    assert net.tried() == ["a", "b"]
+    net.connect()
+    assert net.tried() == ["b"]
+    net.servers["b"].is_up = False
+    net.connect()
+    assert net.tried() == ["b", "a", "c"]
+
+
+def test_a_host_that_falls_silent_is_not_tried_first() -> None:
+    """The next one is; once, however many connections tell it."""
+    net = Net(a=Answers(), b=Answers())
+    connections = [net.connect()[0] for _ in range(2)]
+    for connection in connections:
+        connection.on_silence()
+    net.tried()
+    (last, _) = net.connect()
+    assert net.tried() == ["b"]
+    last.on_silence()
+    net.connect()
+    assert net.tried() == ["a"]
+
+
+def test_where_no_host_answers_all_their_errors_are_told() -> None:
+    """In the order in which they were tried."""
+    net = Net(a=Answers(is_up=False), b=Answers(is_up=False))
+    with pytest.raises(psycopg.OperationalError, match=r"^a refused; b refused$"):
+        net.connect()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "ports", "tried"),
+    [
+        ("a,b,c", "1,2,3", [("a", "1"), ("b", "2"), ("c", "3")]),
+        ("a,b,c", "1", [("a", "1"), ("b", "1"), ("c", "1")]),
+        ("a", "1", [("a", "1")]),
+    ],
+)
+def test_each_host_has_its_port(hosts: str, ports: str, tried: list[tuple[str, str]]) -> None:
+    """Or the only one there is."""
+    net = Net(a=Answers(is_up=False), b=Answers(is_up=False), c=Answers(is_up=False))
+    with pytest.raises(psycopg.OperationalError):
+        net.connect(host=hosts, port=ports)
+    assert [(parameters["host"], parameters["port"]) for parameters in net.asked] == tried
+
+
+def test_the_url_has_the_last_word_on_how_to_connect() -> None:
+    """But for what a service needs, which is asked for where nothing is said."""
+    net = Net(a=Answers())
+    net.connect(application_name="login")
+    assert net.asked == [
+        {
+            "host": "a",
+            "port": "5432",
+            "application_name": "login",
+            "target_session_attrs": "primary",
+            "client_encoding": "utf8",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "pid", "threshold"),
+    [({}, 7, 5), ({}, 8, None), ({"prepare_threshold": "none"}, 7, None), ({"prepare_threshold": "3"}, 8, 3)],
+    ids=["server", "pooler", "none", "three"],
+)
+def test_statements_are_prepared_as_the_url_says(said: dict[str, str], pid: int, threshold: int | None) -> None:
+    """Where it says nothing, only without a pooler between, whose clients know other process ids."""
+    connection, _ = Net(a=Answers(pid=pid)).connect(**said)
+    assert connection.prepare_threshold == threshold
+
+
+@pytest.mark.parametrize(
+    ("server", "problem"),
+    [
+        (Answers(encoding="LATIN1"), "server_encoding"),
+        (Answers(is_standby=True), "pg_is_in_recovery"),
+    ],
+    ids=["encoding", "standby"],
+)
+def test_a_server_that_cannot_be_worked_with_is_left(server: Answers, problem: str) -> None:
+    """With a message that has its phrase."""
+    net = Net(a=server, b=Answers(encoding="SQL_ASCII"))
+    net.connect()
+    assert [connection.is_closed for connection in net.made] == [True, False]
+    net = Net(a=server)
+    with pytest.raises(psycopg.OperationalError, match=f"^{problem}$"):
+        net.connect()
+
+
+def test_a_pooler_gives_up_its_connection_to_a_standby() -> None:
+    """Else it would hand it out again, wherever the address leads by now."""
+    net = Net(a=Answers(is_standby=True))
+    with pytest.raises(psycopg.OperationalError):
+        net.connect()
+    assert net.made[0].statements[-1] == "SELECT pg_terminate_backend(pg_backend_pid())"
+
+
+def test_a_server_that_was_replaced_is_left() -> None:
+    """One that was frozen takes itself for the primary, and its connections look well."""
+    net = Net(a=Answers(timeline=1), b=Answers(timeline=2))
+    _, old = net.connect(host="a")
+    assert net.connector.is_current(old)
+    net.connector.refuse_replaced(None, SimpleNamespace(info=old), None)  # type: ignore[arg-type]
+    _, new = net.connect(host="b")
+    assert [net.connector.is_current(info) for info in (old, new)] == [False, True]
+    with pytest.raises(exc.InvalidatePoolError):
+        net.connector.refuse_replaced(None, SimpleNamespace(info=old), None)  # type: ignore[arg-type]
+    with pytest.raises(psycopg.OperationalError, match=r"^pg_is_in_recovery$"):
+        net.connect(host="a")
+
+
+def test_another_installation_has_timelines_of_its_own() -> None:
+    """A restored or a new server begins with a lower one."""
+    net = Net(a=Answers(timeline=5), b=Answers(system=2, timeline=1))
+    net.connect(host="a")
+    _, info = net.connect(host="b")
+    assert net.connector.is_current(info)
+
+
+@pytest.mark.parametrize("server", [Answers(system=None), Answers(pid=8)], ids=["managed", "pooler"])
+def test_a_timeline_that_is_not_told_is_no_reason(server: Answers) -> None:
+    """Other storage, or another server at each turn, may be behind the address."""
+    net = Net(a=server, b=Answers(timeline=9))
+    _, info = net.connect(host="a")
+    net.connect(host="b")
+    assert net.connector.is_current(info)
+
+
+FINE = {
+    "statement_timeout": 2000, "lock_timeout": 1500, "idle_in_transaction_session_timeout": 10000,
+    "max_connections": 100, "superuser_reserved_connections": 3, "reserved_connections": 2, "role": -1, "pid": 7,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("found", "connections", "told"),
+    [
+        ({}, 95, []),
+        ({}, 96, ["authsvc.W011"]),
+        ({"role": 10}, 10, []),
+        ({"role": 10}, 11, ["authsvc.W011"]),
+        ({"role": 200}, 96, ["authsvc.W011"]),
+        ({"role": 0}, 1, ["authsvc.W011"]),
+        ({"role": 1}, 1, []),
+        ({"statement_timeout": 0}, 1, ["authsvc.W010"]),
+        ({"lock_timeout": 1501}, 1, ["authsvc.W010"]),
+        ({"lock_timeout": 1}, 1, []),
+        ({"idle_in_transaction_session_timeout": 10001}, 1, ["authsvc.W010"]),
+        ({"pid": 8}, 96, []),
+    ],
+)
+def test_what_is_risky_about_a_server_is_told(found: dict[str, int], connections: int, told: list[str]) -> None:
+    """Time-outs that are not in force, and connections for which there is no room; a pooler makes its own."""
+    driver = Wired(Answers())
+    driver.prepare_threshold = None
+    connection: Any = SimpleNamespace(
+        exec_driver_sql=lambda _: [(name, str(value)) for name, value in (FINE | found).items()],
+        connection=SimpleNamespace(dbapi_connection=driver),
+    )
+    risks = list(Postgresql.risks(connection, connections))
+    assert [risk.id for risk in risks] == told
+    assert all(risk.text and risk.hint for risk in risks)
+
+
+@pytest.mark.parametrize(("connections", "kept", "more"), [(1, 1, 0), (3, 3, 0), (7, 3, 4)])
+def test_no_more_connections_are_opened_than_the_setting_says(connections: int, kept: int, more: int) -> None:
+    """Three of them are kept."""
+    assert Postgresql.pool(connections) == {"pool_size": kept, "max_overflow": more}
