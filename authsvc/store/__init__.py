@@ -26,7 +26,6 @@ def init_app(app: Flask, url: URL, connections: int, clock: Callable[[], float],
     Touches no database until somebody asks for something.
     """
     backend = BACKENDS[url.get_backend_name()]
-    pool = backend.pool(connections)
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
         # A read is one statement and one round trip; whatever writes says BEGIN itself (`Database.write`).
@@ -34,7 +33,7 @@ def init_app(app: Flask, url: URL, connections: int, clock: Callable[[], float],
         # An error's text does not quote what a statement was given.
         "hide_parameters": True,
         # Statements are short and hashing holds no connection: few connections serve many threads.
-        **pool,
+        **backend.pool(connections),
         "pool_timeout": timeouts.POOL,
         "pool_use_lifo": True,
         "connect_args": backend.connect_args,
@@ -42,7 +41,7 @@ def init_app(app: Flask, url: URL, connections: int, clock: Callable[[], float],
     db.init_app(app)
     Migrate(app, db, directory=str(MIGRATIONS))
     with app.app_context():
-        return Database(db.engine, clock, metrics, keeps_one=sum(pool.values()) > 1)
+        return Database(db.engine, clock, metrics, keeps_one=backend.keeps_one and connections > 1)
 
 
 def risks_of_opening(url: URL) -> list[RiskyButLegal]:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, event, exc
@@ -20,6 +20,7 @@ from authsvc.store.sqlite import Sqlite
 BACKENDS: dict[str, type[Sqlite | Postgresql]] = {"sqlite": Sqlite, "postgresql": Postgresql}
 """What differs between the databases, by SQLAlchemy's name of each."""
 
+_CURSOR = "authsvc.cursor"
 _OUR_MISTAKES = (exc.IntegrityError, exc.DataError, exc.ProgrammingError, exc.NotSupportedError)
 _T = TypeVar("_T")
 
@@ -28,7 +29,7 @@ class Database:
     """Hands out repositories. Whatever the database does wrong is raised as Unavailable."""
 
     def __init__(self, engine: Engine, clock: Callable[[], float], metrics: Metrics, *, keeps_one: bool) -> None:
-        """`keeps_one`: whether there are connections enough to keep one for session checks."""
+        """`keeps_one`: whether session checks keep a connection of their own."""
         self._engine = engine
         self._clock = clock
         self._metrics = metrics
@@ -57,18 +58,22 @@ class Database:
     def _fetch(self, statement: str, parameters: Any) -> list[LiveSession]:
         """What a session check finds.
 
-        By the driver's cursor, and on a connection that is not given back: SQLAlchemy's statements, and its pool, take
-        longer than the query. Only where that connection is in use, another check hangs, is it one of the pool.
+        By the driver's cursor, as SQLAlchemy's statements take longer than the query. Where a connection is kept for
+        checks, it is one of the pool only while another check hangs on that.
         """
         if not self._checking.acquire(blocking=False):
-            with closing(self._engine.raw_connection()) as connection:
-                return _fetched(connection.cursor(), statement, parameters)
+            connection = self._engine.raw_connection()
+            try:
+                return _fetched(connection, statement, parameters)
+            except self._driver_error:
+                connection.invalidate()
+                raise
+            finally:
+                connection.close()
         try:
-            if self._held is None or not self._backend.is_current(self._held):
-                self._let_go()
+            if self._held is None:
                 self._held = self._engine.raw_connection()
-                self._cursor = self._held.cursor()
-            return _fetched(self._cursor, statement, parameters)
+            return _fetched(self._held, statement, parameters)
         except self._driver_error:
             self._let_go()
             raise
@@ -155,7 +160,10 @@ class Database:
             self._metrics.database(operation, time.monotonic() - started)
 
 
-def _fetched(cursor: Any, statement: str, parameters: Any) -> list[LiveSession]:
+def _fetched(connection: PoolProxiedConnection, statement: str, parameters: Any) -> list[LiveSession]:
+    # One cursor a connection: making it is a good part of the work.
+    if (cursor := connection.info.get(_CURSOR)) is None:
+        cursor = connection.info[_CURSOR] = connection.cursor()
     cursor.execute(statement, parameters)
     return [live_session(row) for row in cursor.fetchall()]
 

@@ -11,7 +11,7 @@ import psycopg
 from psycopg.abc import PQGen
 from sqlalchemy import Connection, Engine, ExceptionContext, LargeBinary, any_, bindparam, event, exc
 from sqlalchemy.dialects.postgresql import ARRAY, insert
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from authsvc.logs import RiskyButLegal
 from authsvc.sessions import LiveSession
@@ -19,7 +19,7 @@ from authsvc.store import tables, timeouts
 from authsvc.store.batching import Batcher
 from authsvc.store.repository import LIVE_SESSIONS
 
-_KEPT = 3  # connections, beside that for session checks
+_KEPT = 4  # connections
 _EXCLUSIVE = 0x61757468  # "auth": any number, as long as it is always the same one.
 _ENCODINGS = {"UTF8", "SQL_ASCII"}
 # What these fail with is true of every connection that was made before: a server that is no longer the primary or was
@@ -65,11 +65,13 @@ class Postgresql:
         "options": " ".join(f"-c {name}={value}" for name, value in (_TIMEOUTS | _PLANS).items()),
     }
     upsert = staticmethod(insert)
+    keeps_one: ClassVar[bool] = False
+    """One round trip is many checks': a connection of its own would save them little, and be missing in a flood."""
 
     def __init__(self, engine: Engine, fetch: Callable[[str, Any], list[LiveSession]]) -> None:
-        self._connector = Connector(_Connection)
-        event.listen(engine, "do_connect", self._connector)
-        event.listen(engine, "checkout", self._connector.refuse_replaced)
+        connector = Connector(_Connection)
+        event.listen(engine, "do_connect", connector)
+        event.listen(engine, "checkout", connector.refuse_replaced)
         event.listen(engine, "handle_error", _leave)
         self._fetch = fetch
         id_hashes = bindparam("id_hashes", type_=ARRAY(LargeBinary))
@@ -86,10 +88,6 @@ class Postgresql:
 
     def _check_all(self, id_hashes: list[bytes]) -> dict[bytes, LiveSession]:
         return {live.session.id_hash: live for live in self._fetch(self._check, {"id_hashes": id_hashes})}
-
-    def is_current(self, connection: PoolProxiedConnection) -> bool:
-        """Whether a connection leads to a server that was not replaced since."""
-        return self._connector.is_current(connection.info)
 
     @contextmanager
     def turn(self, patience: float) -> Iterator[float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, PoolProxiedConnection, bindparam, event
+from sqlalchemy import Connection, Engine, bindparam, event
 from sqlalchemy.dialects.sqlite import insert
 
 from authsvc.errors import Unavailable
@@ -26,6 +26,8 @@ class Sqlite:
 
     connect_args: ClassVar[dict[str, Any]] = {}
     upsert = staticmethod(insert)
+    keeps_one: ClassVar[bool] = True
+    """Whether session checks keep a connection: the pool takes longer than the query."""
 
     def __init__(self, engine: Engine, fetch: Callable[[str, Any], list[LiveSession]]) -> None:
         event.listen(engine, "do_connect", _connect)
@@ -52,11 +54,6 @@ class Sqlite:
         finally:
             if is_our_turn:
                 self._checking.release()
-
-    @staticmethod
-    def is_current(_connection: PoolProxiedConnection) -> bool:
-        """Always: a file is not replaced by another."""
-        return True
 
     @contextmanager
     def turn(self, patience: float) -> Iterator[float]:

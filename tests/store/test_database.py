@@ -41,12 +41,14 @@ def test_a_check_sees_what_is_committed_and_nothing_else(database: Database, id_
     assert database.check(id_hash) is None
 
 
+@pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 def test_a_check_that_hangs_holds_no_other_up(database: Database, id_hash: bytes) -> None:
     """Whoever finds the connection for checks in use asks on one of the pool."""
     with database._checking:
         assert database.check(id_hash)
 
 
+@pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 def test_a_broken_connection_is_not_asked_again(database: Database, id_hash: bytes) -> None:
     """The check that finds it broken goes another way, the next one makes a new connection."""
     assert database._held
@@ -59,6 +61,7 @@ def test_a_broken_connection_is_not_asked_again(database: Database, id_hash: byt
     assert database._held.dbapi_connection is not broken
 
 
+@pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 def test_a_closed_application_has_no_connection(app: Flask, database: Database, id_hash: bytes) -> None:
     """That for checks, too, is closed with the pool."""
     assert database.check(id_hash)
